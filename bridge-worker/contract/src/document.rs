@@ -1,0 +1,300 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of [`Document`] this crate writes. Workers accept one version older or newer.
+pub const VERSION: u32 = 1;
+
+/// Everything one worker needs to run one route.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Document {
+    /// The version of this format, [`VERSION`] when written by this crate.
+    pub version: u32,
+    /// Which route this is.
+    pub route: RouteId,
+    /// Where messages come from.
+    pub broker: Broker,
+    /// What is read there.
+    pub source: Source,
+    /// How a message becomes a record.
+    pub mapping: Mapping,
+    /// Where records go.
+    pub sink: Sink,
+    /// What happens to a message that cannot be delivered.
+    pub on_error: OnError,
+    /// Largest payload taken, in bytes. A larger message goes the way of `on_error` without being buffered whole.
+    pub max_message_bytes: u64,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+}
+
+/// The identity of a route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteId {
+    /// The namespace of the TopicRoute.
+    pub namespace: String,
+    /// The name of the TopicRoute.
+    pub name: String,
+    /// What tells this route's MQTT sessions and shared subscriptions from those of equally named routes
+    /// elsewhere: 1 to 8 lower-case letters or digits. Client ids are `<prefix>-<session id>-<lane>`, the share
+    /// name is `<prefix>-<session id>`.
+    pub session_id: String,
+}
+
+/// How to reach an MQTT broker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Broker {
+    /// `mqtt://host:port`, of one cluster, tried in order.
+    pub urls: Vec<String>,
+    /// Which MQTT version to speak.
+    pub protocol_version: ProtocolVersion,
+    /// User name and password, if the broker asks for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Credentials>,
+    /// First part of every client id and of the share name.
+    pub client_id_prefix: String,
+    /// How long the broker is asked to keep a session without connection, in seconds (MQTT 5).
+    pub session_expiry_seconds: u32,
+    /// The keep-alive asked for, in seconds.
+    pub keep_alive_seconds: u16,
+    /// The window: how many messages the broker may have unacknowledged on a connection (MQTT 5).
+    pub receive_maximum: u16,
+    /// Whether the broker can share subscriptions.
+    pub shared_subscriptions: SharedSubscriptions,
+}
+
+/// Which MQTT version to speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProtocolVersion {
+    /// 5, then 3.1.1 if the broker refuses 5.
+    Auto,
+    /// MQTT 5 only.
+    V5,
+    /// MQTT 3.1.1 only.
+    V311,
+}
+
+/// Whether the broker can share subscriptions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SharedSubscriptions {
+    /// What the broker says.
+    Auto,
+    /// Yes, whatever it says.
+    Supported,
+    /// No.
+    Unsupported,
+}
+
+/// User name and password.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Credentials {
+    /// The user name.
+    pub username: Value,
+    /// The password.
+    pub password: Value,
+}
+
+/// A value, or the place that holds it. Trailing newlines of files are not part of the value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Value {
+    /// The value itself: never a secret.
+    Literal(String),
+    /// A file, read at each connection attempt.
+    File(PathBuf),
+    /// An environment variable.
+    Env(String),
+}
+
+/// What is read from the broker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    /// The filters, as the user wrote them, with named wildcards.
+    pub subscriptions: Vec<Subscription>,
+    /// 0, 1 or 2.
+    pub qos: u8,
+    /// Whether each filter is read by one lane or by all.
+    pub ordering: Ordering,
+    /// How many MQTT sessions the route has.
+    pub lanes: u16,
+    /// How expressions see the payload.
+    pub payload: PayloadFormat,
+}
+
+/// One filter of a route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Subscription {
+    /// An MQTT topic filter whose wildcards may carry a name: `plants/+plant/#rest`.
+    pub filter: String,
+}
+
+/// How a route's filters are spread over its lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ordering {
+    /// Each filter is read by one lane, so messages of a topic keep their order.
+    PerTopic,
+    /// Every lane reads every filter through a shared subscription.
+    Unordered,
+}
+
+/// How expressions see the payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PayloadFormat {
+    /// As bytes.
+    Bytes,
+    /// As a UTF-8 string.
+    Text,
+    /// As the value that the JSON text describes.
+    Json,
+}
+
+/// How a message becomes a record. Templates and expressions are described in `docs/mapping.md`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mapping {
+    /// Expression: messages for which it is false are filtered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
+    /// Template of the Kafka topic.
+    pub topic: String,
+    /// Patterns (a name, or a prefix followed by `*`) that a rendered topic must match.
+    pub allowed_topics: Vec<String>,
+    /// Template of the record's key. One that renders to nothing gives a record without key.
+    pub key: String,
+    /// Templates of the record's headers, by header name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// What of the message travels as record headers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub propagate: Vec<Propagate>,
+    /// Expression of the record's value. Absent: the payload, byte for byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+/// A part of a message that can travel as record headers. Header names are fixed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Propagate {
+    /// `mqtt.topic`: the original topic.
+    Topic,
+    /// `mqtt.qos`: `0`, `1` or `2`.
+    Qos,
+    /// `mqtt.retain`: `true` or `false`.
+    Retain,
+    /// `mqtt.contentType` (MQTT 5).
+    ContentType,
+    /// `mqtt.responseTopic` (MQTT 5).
+    ResponseTopic,
+    /// `mqtt.correlationData` (MQTT 5).
+    CorrelationData,
+    /// `mqtt.user.<name>` for each user property (MQTT 5).
+    UserProperties,
+}
+
+/// How to reach a Kafka cluster and how records are written there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sink {
+    /// `host:port` of the first brokers to ask.
+    pub bootstrap_servers: Vec<String>,
+    /// Other settings, by librdkafka's names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub librdkafka: BTreeMap<String, String>,
+    /// What may be done about topics, by pattern; the longest match wins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub topics: Vec<TopicPolicy>,
+    /// How the producer batches.
+    pub producer: Producer,
+}
+
+/// What may be done about the topics that match a pattern.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TopicPolicy {
+    /// A name, or a prefix followed by `*`.
+    pub pattern: String,
+    /// Whether a missing topic is created.
+    pub create: Create,
+    /// At most so many topics are created for this pattern.
+    pub max_topics: u32,
+    /// Partitions of a created topic.
+    pub partitions: i32,
+    /// Replicas of a created topic.
+    pub replication_factor: i32,
+    /// Configuration of a created topic, by Kafka's names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: BTreeMap<String, String>,
+}
+
+/// Whether a missing topic is created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Create {
+    /// No: records for it are errors.
+    Never,
+    /// Yes, when a route first needs it.
+    IfMissing,
+}
+
+/// How the producer batches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Producer {
+    /// How long a record may wait for company, in milliseconds.
+    pub linger_ms: u64,
+    /// How batches are compressed.
+    pub compression: Compression,
+}
+
+/// How batches are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// gzip
+    Gzip,
+    /// Snappy
+    Snappy,
+    /// LZ4
+    Lz4,
+    /// Zstandard
+    Zstd,
+}
+
+/// What happens to a message that cannot be delivered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OnError {
+    /// What is done.
+    pub action: ErrorAction,
+    /// The topic of dead letters, with [`ErrorAction::DeadLetter`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter_topic: Option<String>,
+}
+
+/// What is done with a message that cannot be delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ErrorAction {
+    /// The route stops taking messages and says which message and why.
+    Stop,
+    /// The message is written to the dead-letter topic.
+    DeadLetter,
+    /// The message is acknowledged and counted as discarded.
+    Discard,
+}
+
+/// How long things may take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Timeouts {
+    /// How long a stopping worker waits for Kafka, in milliseconds.
+    pub drain_ms: u64,
+    /// How long a lane taken over by another client waits before it tries again, in milliseconds.
+    pub failover_ms: u64,
+}

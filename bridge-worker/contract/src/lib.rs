@@ -1,0 +1,18 @@
+//! What a worker is told and what it reports.
+//!
+//! [`Document`] is everything a `bridge-worker` process needs to run one route: written by the operator or by
+//! `millrace run`, read by the worker. [`status`] holds the types of the worker's `/status`. This crate knows
+//! serde and nothing else, so both sides can depend on it.
+//!
+//! Durations carry their unit in the field name. Credentials are never inside a document: it names the file or
+//! the environment variable that holds them.
+
+mod document;
+pub mod status;
+
+pub use document::{
+    Broker, Compression, Create, Credentials, Document, ErrorAction, Mapping, OnError, Ordering, PayloadFormat,
+    Producer, Propagate, ProtocolVersion, RouteId, SharedSubscriptions, Sink, Source, Subscription, Timeouts,
+    TopicPolicy, Value, VERSION,
+};
+pub use status::Ledger;

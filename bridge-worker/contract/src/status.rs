@@ -1,0 +1,213 @@
+//! What a worker reports at `/status`.
+
+use serde::{Deserialize, Serialize};
+
+/// The answer of `/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The routes this process runs.
+    pub routes: Vec<RouteStatus>,
+}
+
+/// One route, as this process sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteStatus {
+    /// The namespace of the TopicRoute.
+    pub namespace: String,
+    /// The name of the TopicRoute.
+    pub name: String,
+    /// What it is doing.
+    pub phase: Phase,
+    /// Whether every lane has been up once and Kafka has answered. Stays true over later outages.
+    pub ready: bool,
+    /// What is wrong or needs attention now, most urgent first. Empty: all is well.
+    pub problems: Vec<Problem>,
+    /// The lanes this process owns.
+    pub lanes: Vec<LaneStatus>,
+    /// Where every message went.
+    pub ledger: Ledger,
+    /// Messages per second received from MQTT, over the last few seconds.
+    pub received_per_second: f64,
+    /// Records per second confirmed by Kafka, over the last few seconds.
+    pub written_per_second: f64,
+    /// From receipt to delivery report, since the start.
+    pub latency: Latency,
+    /// Bytes of records handed to the producer and not yet confirmed, overhead included.
+    pub buffered_bytes: u64,
+}
+
+/// What a route is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Not all lanes are up.
+    Connecting,
+    /// All lanes are up.
+    Running,
+    /// A message could not be delivered and `onError.action` is Stop.
+    Stopped,
+    /// Stopping: no new messages are read, those in flight are being confirmed.
+    Draining,
+    /// Ended.
+    Ended,
+}
+
+/// Something that is wrong or needs attention.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// One word a program can act on.
+    pub reason: Reason,
+    /// What is wrong, with what, and what to do about it.
+    pub message: String,
+}
+
+/// Why a route needs attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Reason {
+    /// The broker cannot be reached.
+    BrokerUnreachable,
+    /// The broker refused the connection.
+    BrokerRefused,
+    /// The broker broke a rule of MQTT, or sent what this route cannot take.
+    ProtocolError,
+    /// The broker refused a subscription.
+    SubscriptionRefused,
+    /// The broker granted a lower quality of service than asked.
+    QosDowngraded,
+    /// The broker cannot share subscriptions.
+    SharedSubscriptionsUnsupported,
+    /// The broker keeps the session for a shorter time than asked.
+    SessionExpiryShort,
+    /// Another client uses the lane's client id.
+    TakenOver,
+    /// Kafka cannot be reached.
+    KafkaUnreachable,
+    /// A Kafka topic does not exist and may not be created.
+    TopicMissing,
+    /// A Kafka topic accepts records with fewer replicas than two.
+    TopicUnsafe,
+    /// A partition accepts nothing: the lanes that write to it are held.
+    PartitionStalled,
+    /// The route stopped at a message that cannot be delivered.
+    MessageUndeliverable,
+}
+
+/// One lane.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LaneStatus {
+    /// Its number, from 0.
+    pub lane: u16,
+    /// Its MQTT client id.
+    pub client_id: String,
+    /// What it is doing.
+    pub state: LaneState,
+    /// `5` or `3.1.1`, once connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol_version: Option<String>,
+    /// Whether the broker resumed the session on the last connect.
+    pub session_present: bool,
+    /// Connections so far.
+    pub connections: u64,
+    /// Messages received on this connection and not yet acknowledged.
+    pub window: u64,
+    /// Age of the oldest unacknowledged message, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_unacked_ms: Option<u64>,
+    /// Why the last connection ended or failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// What a lane is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LaneState {
+    /// No filter falls to this lane; it does not connect.
+    Idle,
+    /// Connecting, or waiting for SUBACK.
+    Connecting,
+    /// Subscribed.
+    Up,
+    /// Waiting before the next attempt.
+    Waiting,
+    /// Not reading: another client took the session.
+    TakenOver,
+    /// Ended.
+    Down,
+}
+
+/// From receipt of a message to its delivery report, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Latency {
+    /// Half of the messages took at most this.
+    pub p50_us: u64,
+    /// 99 % of the messages took at most this.
+    pub p99_us: u64,
+    /// The slowest.
+    pub max_us: u64,
+}
+
+/// Where every message of a route went. Counts are since the start of the process.
+///
+/// `received` equals the sum of the other fields at every moment: see [`Ledger::balance`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ledger {
+    /// PUBLISH packets received.
+    pub received: u64,
+    /// Confirmed by Kafka.
+    pub written: u64,
+    /// `when` was false.
+    pub filtered: u64,
+    /// Confirmed by Kafka in the dead-letter topic.
+    pub dead_lettered: u64,
+    /// Given up, because `onError.action` is Discard.
+    pub discarded: u64,
+    /// Their message expiry interval ended before they could be written.
+    pub expired: u64,
+    /// Received again after Kafka had confirmed them; not written a second time.
+    pub repeats: u64,
+    /// The connection was lost before the ack, so the broker sends them again. A late confirmation moves them
+    /// to `written`.
+    pub returned: u64,
+    /// QoS 0 messages known to be lost.
+    pub dropped: u64,
+    /// Received and not yet in another bucket.
+    pub in_flight: u64,
+}
+
+impl Ledger {
+    /// Received less everything accounted for: zero, unless a message was lost track of.
+    pub fn balance(&self) -> i128 {
+        let accounted = [
+            self.written,
+            self.filtered,
+            self.dead_lettered,
+            self.discarded,
+            self.expired,
+            self.repeats,
+            self.returned,
+            self.dropped,
+            self.in_flight,
+        ];
+        i128::from(self.received) - accounted.iter().map(|n| i128::from(*n)).sum::<i128>()
+    }
+}
+
+impl std::ops::AddAssign for Ledger {
+    fn add_assign(&mut self, other: Self) {
+        self.received += other.received;
+        self.written += other.written;
+        self.filtered += other.filtered;
+        self.dead_lettered += other.dead_lettered;
+        self.discarded += other.discarded;
+        self.expired += other.expired;
+        self.repeats += other.repeats;
+        self.returned += other.returned;
+        self.dropped += other.dropped;
+        self.in_flight += other.in_flight;
+    }
+}
