@@ -1,0 +1,48 @@
+//! The API types, as users write them.
+//!
+//! The documentation of specs and their fields is what `kubectl explain` shows: it is written for users. Every
+//! string, list and map has a bound, since the API server reckons the cost of CEL rules from the bounds.
+
+mod broker;
+pub(crate) mod patterns;
+mod route;
+mod shared;
+mod sink;
+mod status;
+
+pub use broker::{
+    BasicAuth, BrokerAuth, MqttBroker, MqttBrokerSpec, ProtocolVersion, Session, SharedSubscriptions,
+};
+pub use route::{
+    Compression, DeadLetter, ErrorAction, KafkaDestination, MqttSource, OnError, Ordering, Payload,
+    PayloadFormat, Producer, Propagate, RouteDestination, RouteSource, Subscription, Timeouts, TopicRoute,
+    TopicRouteSpec,
+};
+pub use shared::{ObjectRef, SecretRef};
+pub use sink::{Create, KafkaSink, KafkaSinkSpec, LIBRDKAFKA_SETTINGS, TopicPolicy};
+pub use status::TopicRouteStatus;
+
+/// The API group of all kinds.
+pub const GROUP: &str = "millrace.dev";
+
+/// The version of all kinds.
+pub const VERSION: &str = "v1alpha1";
+
+/// What [`MqttBroker`], [`KafkaSink`] and [`TopicRoute`] have in common.
+pub trait Named {
+    /// `metadata.name`; empty if it has none.
+    fn name(&self) -> &str;
+
+    /// `metadata.namespace`; `default` if it has none, as for `kubectl`.
+    fn namespace(&self) -> &str;
+}
+
+impl<K: kube::Resource> Named for K {
+    fn name(&self) -> &str {
+        self.meta().name.as_deref().unwrap_or_default()
+    }
+
+    fn namespace(&self) -> &str {
+        self.meta().namespace.as_deref().unwrap_or("default")
+    }
+}

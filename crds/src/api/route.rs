@@ -1,0 +1,161 @@
+mod destination;
+mod source;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{TopicRouteStatus, patterns};
+use crate::units::{GepDuration, Quantity};
+pub use destination::{Compression, KafkaDestination, Producer, Propagate, RouteDestination};
+pub use source::{MqttSource, Ordering, Payload, PayloadFormat, RouteSource, Subscription};
+
+/// What is read where, what becomes of it, and where it goes.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "millrace.dev",
+    version = "v1alpha1",
+    kind = "TopicRoute",
+    namespaced,
+    status = "TopicRouteStatus",
+    shortname = "mrroute",
+    category = "millrace",
+    derive = "PartialEq",
+    doc = "A route from an MQTT broker to Kafka, with filter, mapping and guarantee.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "From", type_ = "string", json_path = ".spec.from.mqtt.brokerRef.name"),
+    printcolumn(name = "To", type_ = "string", json_path = ".spec.to.kafka.sinkRef.name"),
+    printcolumn(name = "Topic", type_ = "string", json_path = ".spec.to.kafka.topic"),
+    printcolumn(name = "Replicas", type_ = "integer", json_path = ".spec.replicas"),
+    printcolumn(name = "Paused", type_ = "boolean", json_path = ".spec.paused", priority = 1),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .message("metadata.name must be at most 40 lower-case letters, digits and `-`, begin with a letter and not \
+                  end with `-`: other names are made from it")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+        "has(self.sessionId) == has(oldSelf.sessionId) && (!has(self.sessionId) || self.sessionId == oldSelf.sessionId)")
+    .message("sessionId is immutable: delete the route and create it again with the new one")
+    .field_path(".sessionId"))]
+pub struct TopicRouteSpec {
+    /// How many workers share the route's lanes. More than `from.mqtt.lanes` are of no use. A HorizontalPodAutoscaler
+    /// may set it.
+    #[serde(default = "replicas")]
+    #[schemars(range(min = 0))]
+    pub replicas: i32,
+    /// Stops the route, keeping its sessions: the broker collects messages meanwhile.
+    #[serde(default)]
+    pub paused: bool,
+    /// Second part of every client id, `<prefix>-<session id>-<lane>`: 1 to 8 lower-case letters or digits.
+    /// Default: made for each route. Name it so that a route that is deleted and created again finds its sessions.
+    /// Immutable. No two routes on a broker may have the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 8), regex(pattern = patterns::SESSION_ID))]
+    pub session_id: Option<String>,
+    /// Where messages come from: exactly one of `mqtt`.
+    pub from: RouteSource,
+    /// Expression: messages for which it is false are filtered, that is acknowledged and not written. One for which
+    /// it fails goes the way of `onError`. Absent: all messages are written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub when: Option<String>,
+    /// Where records go: exactly one of `kafka`.
+    pub to: RouteDestination,
+    /// What happens to a message that cannot be delivered: one that cannot be mapped, or that Kafka refuses for good.
+    #[serde(default)]
+    pub on_error: OnError,
+    /// Largest payload taken, as a size: from 1 to 32Mi. A larger message goes the way of `onError`.
+    #[serde(default = "max_message_bytes")]
+    pub max_message_bytes: Quantity,
+    /// How long things may take.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+}
+
+/// What happens to a message that cannot be delivered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.action != 'DeadLetter' || has(self.deadLetter)")
+        .message("action DeadLetter needs a topic to write to: write deadLetter: {topic: NAME}"),
+    validation = Rule::new("self.action == 'DeadLetter' || !has(self.deadLetter)")
+        .message("deadLetter is used with action DeadLetter only: write action: DeadLetter, or remove deadLetter")
+)]
+pub struct OnError {
+    /// Stop: the route stops taking messages and says which message and why; nothing is lost. DeadLetter: the message
+    /// is written to the topic of `deadLetter`. Discard: it is acknowledged and counted as discarded.
+    #[serde(default)]
+    pub action: ErrorAction,
+    /// Where dead letters go, with action DeadLetter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<DeadLetter>,
+}
+
+/// What is done with a message that cannot be delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ErrorAction {
+    /// The route stops taking messages and says which message and why.
+    #[default]
+    Stop,
+    /// The message is written to the dead-letter topic.
+    DeadLetter,
+    /// The message is acknowledged and counted as discarded.
+    Discard,
+}
+
+/// Where dead letters go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetter {
+    /// A Kafka topic of the same sink. Headers of the record say why, from where and on which route.
+    #[schemars(length(min = 1, max = 249), regex(pattern = patterns::TOPIC))]
+    pub topic: String,
+}
+
+/// How long things may take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Timeouts {
+    /// How long a stopping worker waits for Kafka to confirm what it has in flight. What is not confirmed by then
+    /// comes again from the broker. From 1s to 1h.
+    #[serde(default = "drain")]
+    pub drain: GepDuration,
+    /// How long a lane that another client took over waits before it tries again. From 1s to 1h.
+    #[serde(default = "failover")]
+    pub failover: GepDuration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            drain: drain(),
+            failover: failover(),
+        }
+    }
+}
+
+fn replicas() -> i32 {
+    1
+}
+
+fn max_message_bytes() -> Quantity {
+    Quantity::new("1Mi")
+}
+
+fn drain() -> GepDuration {
+    GepDuration::new("60s")
+}
+
+fn failover() -> GepDuration {
+    GepDuration::new("15s")
+}

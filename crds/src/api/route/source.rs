@@ -1,0 +1,95 @@
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::api::ObjectRef;
+
+/// Where messages come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.mqtt)").message("names no source: write exactly one of `mqtt`"))]
+pub struct RouteSource {
+    /// Messages of an MQTT broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mqtt: Option<MqttSource>,
+}
+
+/// Messages of an MQTT broker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MqttSource {
+    /// The MqttBroker to read from.
+    pub broker_ref: ObjectRef,
+    /// What is read. No topic may match two filters of a route.
+    #[schemars(
+        length(min = 1, max = 64),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["filter"])
+    )]
+    pub subscriptions: Vec<Subscription>,
+    /// The quality of service asked for. 0: messages may be lost. 1: each is written at least once. 2: as 1, and the
+    /// broker sends fewer repeats.
+    #[serde(default = "qos")]
+    #[schemars(range(min = 0, max = 2))]
+    pub qos: i32,
+    /// How filters are spread over lanes. PerTopic: each filter is read by one lane, so messages of a topic keep their
+    /// order. Unordered: every lane reads every filter through a shared subscription; faster for a single filter, and
+    /// the broker must be able to share subscriptions.
+    pub ordering: Ordering,
+    /// How many MQTT sessions the route has. Changed only by the user; workers share the lanes.
+    #[serde(default = "lanes")]
+    #[schemars(range(min = 1, max = 64))]
+    pub lanes: i32,
+    /// How expressions see payloads.
+    #[serde(default)]
+    pub payload: Payload,
+}
+
+/// One filter of a route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Subscription {
+    /// An MQTT topic filter. A wildcard may carry a name, `plants/+plant/lines/+line/#rest`; templates and expressions
+    /// then know that part of the topic by this name. Every filter of a route must give the same names.
+    #[schemars(length(min = 1, max = 1024))]
+    pub filter: String,
+}
+
+/// How filters are spread over lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Ordering {
+    /// Each filter is read by one lane, so messages of a topic keep their order.
+    PerTopic,
+    /// Every lane reads every filter through a shared subscription.
+    Unordered,
+}
+
+/// How expressions see payloads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Payload {
+    /// What `payload` is in templates and expressions. Bytes: bytes. Text: a UTF-8 string. JSON: the value that the text
+    /// describes. A payload of another kind is an error of that message.
+    #[serde(default)]
+    pub format: PayloadFormat,
+}
+
+/// What `payload` is in templates and expressions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PayloadFormat {
+    /// Bytes.
+    #[default]
+    Bytes,
+    /// A UTF-8 string.
+    Text,
+    /// The value that the JSON text describes.
+    #[serde(rename = "JSON")]
+    Json,
+}
+
+fn qos() -> i32 {
+    1
+}
+
+fn lanes() -> i32 {
+    8
+}

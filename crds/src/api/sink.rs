@@ -1,0 +1,132 @@
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use super::patterns;
+
+/// How to reach a Kafka cluster. Routes of the same namespace refer to it by name.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "millrace.dev",
+    version = "v1alpha1",
+    kind = "KafkaSink",
+    namespaced,
+    shortname = "mrsink",
+    category = "millrace",
+    derive = "PartialEq",
+    doc = "A Kafka cluster: how to reach it, and what may be done about its topics.",
+    printcolumn(name = "Bootstrap", type_ = "string", json_path = ".spec.bootstrapServers[0]"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaSinkSpec {
+    /// The brokers to ask first, as `host:port`. The others are learned from them.
+    #[schemars(
+        length(min = 1, max = 32),
+        inner(length(min = 1, max = 261), regex(pattern = patterns::BOOTSTRAP_SERVER)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub bootstrap_servers: Vec<String>,
+    /// Other settings, by librdkafka's names, as text. Settings that could weaken the guarantees (acks,
+    /// idempotence, timeouts, retries, in-flight) or that Millrace sets itself are refused.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "settings")]
+    #[x_kube(validation = Rule::new(LIBRDKAFKA_RULE).message(LIBRDKAFKA_MESSAGE))]
+    pub librdkafka: BTreeMap<String, String>,
+    /// What may be done about topics, by pattern; the longest pattern that matches wins. A topic that no pattern
+    /// matches is never created.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["pattern"])
+    )]
+    pub topics: Vec<TopicPolicy>,
+}
+
+macro_rules! librdkafka_settings {
+    ($first:literal $(, $more:literal)*) => {
+        /// The settings that `spec.librdkafka` takes: none touches acks, idempotence, timeouts, retries or
+        /// in-flight, and none is set by the worker itself.
+        pub const LIBRDKAFKA_SETTINGS: &[&str] = &[$first $(, $more)*];
+        const LIBRDKAFKA_RULE: &str = concat!("self.all(k, k in ['", $first, "'" $(, ", '", $more, "'")*, "])");
+        const LIBRDKAFKA_MESSAGE: &str =
+            concat!("has a setting that is not taken: remove it. These are: ", $first $(, ", ", $more)*);
+    };
+}
+
+librdkafka_settings!(
+    "broker.address.family",
+    "broker.address.ttl",
+    "client.dns.lookup",
+    "compression.level",
+    "connections.max.idle.ms",
+    "debug",
+    "enable.metrics.push",
+    "partitioner",
+    "socket.keepalive.enable",
+    "socket.nagle.disable",
+    "socket.receive.buffer.bytes",
+    "socket.send.buffer.bytes",
+    "sticky.partitioning.linger.ms"
+);
+
+/// What may be done about the topics that match a pattern.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TopicPolicy {
+    /// A topic, or the beginning of topics followed by `*`: `telemetry.*`.
+    #[schemars(length(min = 1, max = 249), regex(pattern = patterns::TOPIC_PATTERN))]
+    pub pattern: String,
+    /// Whether a missing topic is created. Never: records for it are errors. IfMissing: created when a route
+    /// first needs it.
+    #[serde(default)]
+    pub create: Create,
+    /// At most so many topics are created for this pattern: a bound on what devices can cause.
+    #[serde(default = "max_topics")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub max_topics: i32,
+    /// Partitions of a created topic.
+    #[serde(default = "partitions")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub partitions: i32,
+    /// Replicas of a created topic. With fewer than 3, one lost Kafka broker can stop or lose the topic.
+    #[serde(default = "replication_factor")]
+    #[schemars(range(min = 1, max = 9))]
+    pub replication_factor: i32,
+    /// Configuration of a created topic, by Kafka's names, as text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "settings")]
+    pub config: BTreeMap<String, String>,
+}
+
+/// Whether a missing topic is created.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Create {
+    /// No: records for it are errors.
+    #[default]
+    Never,
+    /// Yes, when a route first needs it.
+    IfMissing,
+}
+
+fn max_topics() -> i32 {
+    100
+}
+
+fn partitions() -> i32 {
+    6
+}
+
+fn replication_factor() -> i32 {
+    3
+}
+
+fn settings(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 32,
+        "additionalProperties": {"type": "string", "maxLength": 1024},
+    })
+}

@@ -1,0 +1,309 @@
+//! From the objects of a route to the document that its workers run.
+
+mod session;
+mod words;
+
+use std::time::Duration;
+
+use millrace_contract as contract;
+
+use crate::api::{
+    BasicAuth, KafkaDestination, KafkaSink, MqttBroker, MqttSource, Named, TopicPolicy, TopicRoute,
+    TopicRouteSpec,
+};
+use crate::units::GepDuration;
+
+/// The port of MQTT over TCP where a URL names none.
+const MQTT_PORT: u16 = 1883;
+
+/// What a document needs that is not in the objects.
+pub struct RenderOptions<'a> {
+    /// Where the session id of a route without `spec.sessionId` comes from.
+    pub session: SessionSource<'a>,
+    /// Where the worker finds a secret value.
+    pub secrets: &'a dyn Fn(&SecretKey<'_>) -> contract::Value,
+}
+
+/// Where the session id of a route without `spec.sessionId` comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum SessionSource<'a> {
+    /// The first 8 letters and digits of `metadata.uid`: in a cluster.
+    Uid,
+    /// A hash of namespace, name and this instance name: without a cluster. The same three give the same
+    /// sessions.
+    Instance(&'a str),
+}
+
+/// One key of a Secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecretKey<'a> {
+    /// The Secret's namespace.
+    pub namespace: &'a str,
+    /// The Secret's name.
+    pub secret: &'a str,
+    /// The key in it.
+    pub key: &'a str,
+}
+
+/// Why a document cannot be made. Objects that [`crate::validate`] accepts render, but for a route without uid
+/// under [`SessionSource::Uid`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{object}: {field}: {message}")]
+pub struct RenderError {
+    /// Kind, namespace and name: `TopicRoute default/telemetry`.
+    pub object: String,
+    /// Path of the field.
+    pub field: String,
+    /// What is wrong with it, and what to write instead.
+    pub message: String,
+}
+
+/// The document that runs `route`, which must refer to `broker` and `sink`.
+///
+/// # Errors
+/// If a field cannot be read, which [`crate::validate`] would have reported.
+pub fn document(
+    route: &TopicRoute,
+    broker: &MqttBroker,
+    sink: &KafkaSink,
+    options: &RenderOptions<'_>,
+) -> Result<contract::Document, RenderError> {
+    let fields = Fields::of(route);
+    let spec = &route.spec;
+    let mqtt = fields.present("spec.from.mqtt", spec.from.mqtt.as_ref())?;
+    let kafka = fields.present("spec.to.kafka", spec.to.kafka.as_ref())?;
+    Ok(contract::Document {
+        version: contract::VERSION,
+        route: contract::RouteId {
+            namespace: route.namespace().to_owned(),
+            name: route.name().to_owned(),
+            session_id: session::id(route, options.session).ok_or_else(|| {
+                fields.error("metadata.uid", "is missing: name a session with spec.sessionId")
+            })?,
+        },
+        broker: broker_document(broker, options)?,
+        source: source_document(&fields, mqtt)?,
+        mapping: mapping_document(&fields, spec, kafka)?,
+        sink: sink_document(sink, &fields, kafka)?,
+        on_error: contract::OnError {
+            action: spec.on_error.action.into(),
+            dead_letter_topic: spec.on_error.dead_letter.as_ref().map(|d| d.topic.clone()),
+        },
+        max_message_bytes: fields.read("spec.maxMessageBytes", spec.max_message_bytes.bytes())?,
+        timeouts: contract::Timeouts {
+            drain_ms: fields.millis("spec.timeouts.drain", &spec.timeouts.drain)?,
+            failover_ms: fields.millis("spec.timeouts.failover", &spec.timeouts.failover)?,
+        },
+    })
+}
+
+fn broker_document(
+    broker: &MqttBroker,
+    options: &RenderOptions<'_>,
+) -> Result<contract::Broker, RenderError> {
+    let fields = Fields::of(broker);
+    let (spec, session) = (&broker.spec, &broker.spec.session);
+    let basic = spec.auth.as_ref().and_then(|auth| auth.basic.as_ref());
+    let keep_alive = fields.seconds("spec.session.keepAlive", &session.keep_alive)?;
+    Ok(contract::Broker {
+        urls: spec.urls.iter().map(|url| with_port(url)).collect(),
+        protocol_version: spec.protocol_version.into(),
+        credentials: basic.map(|basic| credentials(broker.namespace(), basic, options)),
+        client_id_prefix: session.client_id_prefix.clone(),
+        session_expiry_seconds: fields.seconds("spec.session.expiryInterval", &session.expiry_interval)?,
+        keep_alive_seconds: fields.narrow("spec.session.keepAlive", keep_alive)?,
+        receive_maximum: fields.narrow("spec.session.receiveMaximum", session.receive_maximum)?,
+        shared_subscriptions: spec.shared_subscriptions.into(),
+    })
+}
+
+fn credentials(namespace: &str, basic: &BasicAuth, options: &RenderOptions<'_>) -> contract::Credentials {
+    let value = |key| {
+        (options.secrets)(&SecretKey {
+            namespace,
+            secret: &basic.secret_ref.name,
+            key,
+        })
+    };
+    contract::Credentials {
+        username: match &basic.username {
+            Some(name) => contract::Value::Literal(name.clone()),
+            None => value(basic.username_key()),
+        },
+        password: value(&basic.password_key),
+    }
+}
+
+fn source_document(fields: &Fields, mqtt: &MqttSource) -> Result<contract::Source, RenderError> {
+    Ok(contract::Source {
+        subscriptions: mqtt
+            .subscriptions
+            .iter()
+            .map(|subscription| contract::Subscription {
+                filter: subscription.filter.clone(),
+            })
+            .collect(),
+        qos: fields.narrow("spec.from.mqtt.qos", mqtt.qos)?,
+        ordering: mqtt.ordering.into(),
+        lanes: fields.narrow("spec.from.mqtt.lanes", mqtt.lanes)?,
+        payload: mqtt.payload.format.into(),
+    })
+}
+
+fn mapping_document(
+    fields: &Fields,
+    spec: &TopicRouteSpec,
+    kafka: &KafkaDestination,
+) -> Result<contract::Mapping, RenderError> {
+    let allowed_topics = match kafka.allowed_topics.as_slice() {
+        [] => vec![fields.read("spec.to.kafka.topic", default_allowed_topic(&kafka.topic))?],
+        written => written.to_vec(),
+    };
+    Ok(contract::Mapping {
+        when: spec.when.clone(),
+        topic: kafka.topic.clone(),
+        allowed_topics,
+        key: kafka.key.clone(),
+        headers: kafka.headers.clone(),
+        propagate: kafka.propagate.iter().copied().map(Into::into).collect(),
+        value: kafka.value.clone(),
+    })
+}
+
+/// The pattern that `allowedTopics` has where a route does not write it: what the template of the topic begins
+/// with. It is the other half of the promise that a device does not choose where it writes, so a template that
+/// begins with an expression has none.
+fn default_allowed_topic(template: &str) -> Result<String, String> {
+    match template.split_once('{') {
+        None => Ok(template.to_owned()),
+        Some(("", _)) => Err("begins with an expression: write spec.to.kafka.allowedTopics".into()),
+        Some((prefix, _)) => Ok(format!("{prefix}*")),
+    }
+}
+
+fn sink_document(
+    sink: &KafkaSink,
+    route: &Fields,
+    kafka: &KafkaDestination,
+) -> Result<contract::Sink, RenderError> {
+    let fields = Fields::of(sink);
+    let policies = sink.spec.topics.iter().enumerate();
+    Ok(contract::Sink {
+        bootstrap_servers: sink.spec.bootstrap_servers.clone(),
+        librdkafka: sink.spec.librdkafka.clone(),
+        topics: policies
+            .map(|(index, policy)| topic_policy(&fields, index, policy))
+            .collect::<Result<_, _>>()?,
+        producer: contract::Producer {
+            linger_ms: route.millis("spec.to.kafka.producer.linger", &kafka.producer.linger)?,
+            compression: kafka.producer.compression.into(),
+        },
+    })
+}
+
+fn topic_policy(
+    fields: &Fields,
+    index: usize,
+    policy: &TopicPolicy,
+) -> Result<contract::TopicPolicy, RenderError> {
+    Ok(contract::TopicPolicy {
+        pattern: policy.pattern.clone(),
+        create: policy.create.into(),
+        max_topics: fields.narrow(&format!("spec.topics[{index}].maxTopics"), policy.max_topics)?,
+        partitions: policy.partitions,
+        replication_factor: policy.replication_factor,
+        config: policy.config.clone(),
+    })
+}
+
+fn with_port(url: &str) -> String {
+    let url = url.trim_end_matches('/');
+    let host = url.rsplit_once("//").map_or(url, |(_, host)| host);
+    // The colons of an IPv6 address are inside its brackets.
+    let after_address = host.rsplit_once(']').map_or(host, |(_, rest)| rest);
+    if after_address.contains(':') {
+        url.to_owned()
+    } else {
+        format!("{url}:{MQTT_PORT}")
+    }
+}
+
+/// Reads fields of one object, naming the object in errors.
+struct Fields {
+    object: String,
+}
+
+impl Fields {
+    fn of<K: kube::Resource<DynamicType = ()>>(object: &K) -> Self {
+        Self {
+            object: format!("{} {}/{}", K::kind(&()), object.namespace(), object.name()),
+        }
+    }
+
+    fn error(&self, field: &str, message: impl ToString) -> RenderError {
+        RenderError {
+            object: self.object.clone(),
+            field: field.into(),
+            message: message.to_string(),
+        }
+    }
+
+    fn present<'v, T>(&self, field: &str, value: Option<&'v T>) -> Result<&'v T, RenderError> {
+        value.ok_or_else(|| self.error(field, "is missing"))
+    }
+
+    fn read<T, E: ToString>(&self, field: &str, result: Result<T, E>) -> Result<T, RenderError> {
+        result.map_err(|error| self.error(field, error))
+    }
+
+    fn narrow<N: TryInto<T>, T>(&self, field: &str, number: N) -> Result<T, RenderError> {
+        number
+            .try_into()
+            .map_err(|_| self.error(field, "is out of range"))
+    }
+
+    fn duration(&self, field: &str, text: &GepDuration) -> Result<Duration, RenderError> {
+        self.read(field, text.parse())
+    }
+
+    fn millis(&self, field: &str, text: &GepDuration) -> Result<u64, RenderError> {
+        self.narrow(field, self.duration(field, text)?.as_millis())
+    }
+
+    /// Whole seconds, which is what MQTT counts in; a part of a second counts as one.
+    fn seconds(&self, field: &str, text: &GepDuration) -> Result<u32, RenderError> {
+        self.narrow(field, self.duration(field, text)?.as_millis().div_ceil(1000))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_gets_the_port_it_does_not_name() {
+        for (written, rendered) in [
+            ("mqtt://localhost", "mqtt://localhost:1883"),
+            ("mqtt://localhost:1884", "mqtt://localhost:1884"),
+            ("mqtt://localhost/", "mqtt://localhost:1883"),
+            ("mqtt://[::1]", "mqtt://[::1]:1883"),
+            ("mqtt://[::1]:1884/", "mqtt://[::1]:1884"),
+        ] {
+            assert_eq!(with_port(written), rendered);
+        }
+    }
+
+    #[test]
+    fn a_device_does_not_choose_where_it_writes() {
+        assert_eq!(default_allowed_topic("telemetry"), Ok("telemetry".into()));
+        assert_eq!(
+            default_allowed_topic("telemetry.{plant}"),
+            Ok("telemetry.*".into())
+        );
+        assert!(
+            default_allowed_topic("{plant}")
+                .unwrap_err()
+                .contains("allowedTopics")
+        );
+    }
+}
