@@ -1,0 +1,379 @@
+//! What can be known to be wrong with an expression before any message comes.
+
+use std::fmt::Write as _;
+
+use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr};
+use millrace_contract::PayloadFormat;
+
+use super::functions::{GET, MERGE, WITHOUT};
+use super::scope::MESSAGE_FIELDS;
+use crate::template::string_length;
+
+/// What an expression may refer to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known<'a> {
+    /// Names that every filter of the route binds.
+    pub(crate) names: &'a [String],
+    /// Names that only some filters of the route bind.
+    pub(crate) partial_names: &'a [String],
+    /// How expressions see the payload.
+    pub(crate) payload: PayloadFormat,
+}
+
+/// What an expression turned out to be.
+pub(crate) struct Checked {
+    pub(crate) uses_payload: bool,
+    pub(crate) form: Form,
+}
+
+/// The shape of an expression, as far as it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Nothing but a name of the filter, by its position in [`Known::names`].
+    Name(usize),
+    /// Nothing but `message.topic`.
+    Topic,
+    /// Always a value of this type.
+    Always(&'static str),
+    /// To be seen when there is a message.
+    Computed,
+}
+
+/// Types can be named, to be compared with `type(x)`.
+const TYPES: [&str; 10] = [
+    "bool",
+    "bytes",
+    "double",
+    "int",
+    "list",
+    "map",
+    "null_type",
+    "string",
+    "type",
+    "uint",
+];
+
+struct Signature {
+    name: &'static str,
+    /// Whether it is called on a value: `text.contains(part)`.
+    is_member: bool,
+    arguments: std::ops::RangeInclusive<usize>,
+    usage: &'static str,
+}
+
+const fn function(name: &'static str, min: usize, max: usize, usage: &'static str) -> Signature {
+    Signature {
+        name,
+        is_member: false,
+        arguments: min..=max,
+        usage,
+    }
+}
+
+const fn member(name: &'static str, count: usize, usage: &'static str) -> Signature {
+    Signature {
+        name,
+        is_member: true,
+        arguments: count..=count,
+        usage,
+    }
+}
+
+/// Every function there is.
+const FUNCTIONS: [Signature; 16] = [
+    function("bool", 1, 1, "bool(x)"),
+    function("bytes", 1, 1, "bytes(x)"),
+    function("double", 1, 1, "double(x)"),
+    function("dyn", 1, 1, "dyn(x)"),
+    function(GET, 3, 3, "get(map, key, default)"),
+    function("int", 1, 1, "int(x)"),
+    function(MERGE, 2, 2, "merge(map, map)"),
+    function("size", 1, 1, "size(x)"),
+    function("string", 1, 1, "string(x)"),
+    function("type", 1, 1, "type(x)"),
+    function("uint", 1, 1, "uint(x)"),
+    function(WITHOUT, 2, 32, "without(map, key, ...)"),
+    member("contains", 1, "text.contains(part)"),
+    member("endsWith", 1, "text.endsWith(end)"),
+    member("size", 0, "x.size()"),
+    member("startsWith", 1, "text.startsWith(start)"),
+];
+
+/// Macros that the parser left as calls, because their arguments are not what they need.
+const MACROS: [(&str, &str); 6] = [
+    ("all", "list.all(name, condition)"),
+    ("exists", "list.exists(name, condition)"),
+    ("exists_one", "list.exists_one(name, condition)"),
+    ("filter", "list.filter(name, condition)"),
+    ("has", "has(payload.field)"),
+    ("map", "list.map(name, expression)"),
+];
+
+/// How deep the brackets of a source nest, those in texts not counted.
+pub(super) fn nesting(source: &str) -> usize {
+    let bytes = source.as_bytes();
+    let (mut depth, mut deepest, mut at) = (0_usize, 0_usize, 0);
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'(' | b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            b'\'' | b'"' => {
+                // A text that does not end is for the parser to refuse.
+                at += string_length(bytes, at).unwrap_or(bytes.len());
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    deepest
+}
+
+/// The longest way from the root of a parsed expression to a leaf. Does not recurse: it is asked before anything
+/// is known about the expression.
+pub(super) fn depth(ast: &IdedExpr) -> usize {
+    let mut deepest = 0;
+    let mut open = vec![(ast, 1)];
+    while let Some((node, depth)) = open.pop() {
+        deepest = deepest.max(depth);
+        for_each_child(&node.expr, |child| open.push((child, depth + 1)));
+    }
+    deepest
+}
+
+fn for_each_child<'a>(expr: &'a Expr, mut visit: impl FnMut(&'a IdedExpr)) {
+    match expr {
+        Expr::Call(call) => {
+            call.target.iter().for_each(|target| visit(target));
+            call.args.iter().for_each(visit);
+        }
+        Expr::Comprehension(fold) => {
+            for child in [
+                &fold.iter_range,
+                &fold.accu_init,
+                &fold.loop_cond,
+                &fold.loop_step,
+                &fold.result,
+            ] {
+                visit(child);
+            }
+        }
+        Expr::List(list) => list.elements.iter().for_each(visit),
+        Expr::Map(map) => {
+            for entry in &map.entries {
+                match &entry.expr {
+                    EntryExpr::MapEntry(entry) => {
+                        visit(&entry.key);
+                        visit(&entry.value);
+                    }
+                    EntryExpr::StructField(field) => visit(&field.value),
+                }
+            }
+        }
+        Expr::Select(select) => visit(&select.operand),
+        Expr::Struct(made) => {
+            for entry in &made.entries {
+                match &entry.expr {
+                    EntryExpr::MapEntry(entry) => visit(&entry.value),
+                    EntryExpr::StructField(field) => visit(&field.value),
+                }
+            }
+        }
+        Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => {}
+    }
+}
+
+/// Checks every name an expression uses.
+pub(super) fn check(ast: &IdedExpr, known: &Known<'_>) -> Result<Checked, String> {
+    let mut checker = Checker {
+        known,
+        local: Vec::new(),
+        uses_payload: false,
+    };
+    checker.visit(ast)?;
+    Ok(Checked {
+        uses_payload: checker.uses_payload,
+        form: form(&ast.expr, known),
+    })
+}
+
+fn form(expr: &Expr, known: &Known<'_>) -> Form {
+    match expr {
+        Expr::Ident(name) => match known.names.iter().position(|known| known == name) {
+            Some(position) => Form::Name(position),
+            None => Form::Computed,
+        },
+        Expr::Select(select)
+            if is_ident(&select.operand, "message") && select.field == "topic" && !select.test =>
+        {
+            Form::Topic
+        }
+        Expr::List(_) => Form::Always("list"),
+        Expr::Map(_) => Form::Always("map"),
+        Expr::Literal(literal) => Form::Always(match literal {
+            LiteralValue::Boolean(_) => "bool",
+            LiteralValue::Bytes(_) => "bytes",
+            LiteralValue::Double(_) => "double",
+            LiteralValue::Int(_) => "int",
+            LiteralValue::Null => "null_type",
+            LiteralValue::String(_) => "string",
+            LiteralValue::UInt(_) => "uint",
+        }),
+        Expr::Call(call) => match call.func_name.as_str() {
+            MERGE | WITHOUT => Form::Always("map"),
+            "string" => Form::Always("string"),
+            "size" | "int" => Form::Always("int"),
+            _ => Form::Computed,
+        },
+        _ => Form::Computed,
+    }
+}
+
+fn is_ident(expr: &IdedExpr, wanted: &str) -> bool {
+    matches!(&expr.expr, Expr::Ident(name) if name == wanted)
+}
+
+struct Checker<'a> {
+    known: &'a Known<'a>,
+    /// Variables of the loops around.
+    local: Vec<&'a str>,
+    uses_payload: bool,
+}
+
+impl<'a> Checker<'a> {
+    fn visit(&mut self, node: &'a IdedExpr) -> Result<(), String> {
+        match &node.expr {
+            Expr::Ident(name) => return self.variable(name),
+            Expr::Call(call) => check_call(call)?,
+            Expr::Select(select) => self.select(select)?,
+            Expr::Struct(made) => {
+                return Err(format!(
+                    "`{}{{...}}` makes a protobuf message, which does not exist here; write a map, as in \
+                     `{{'name': value}}`",
+                    made.type_name
+                ));
+            }
+            Expr::Comprehension(fold) => {
+                self.visit(&fold.iter_range)?;
+                self.visit(&fold.accu_init)?;
+                let outer = self.local.len();
+                self.local.push(&fold.accu_var);
+                self.local.push(&fold.iter_var);
+                self.local.extend(fold.iter_var2.as_deref());
+                self.visit(&fold.loop_cond)?;
+                self.visit(&fold.loop_step)?;
+                self.visit(&fold.result)?;
+                self.local.truncate(outer);
+                return Ok(());
+            }
+            Expr::List(_) | Expr::Map(_) | Expr::Literal(_) => {}
+            Expr::Unspecified => return Err("not a CEL expression".to_owned()),
+        }
+        let mut children = Vec::new();
+        for_each_child(&node.expr, |child| children.push(child));
+        children.into_iter().try_for_each(|child| self.visit(child))
+    }
+
+    fn variable(&mut self, name: &str) -> Result<(), String> {
+        if self.local.contains(&name) || self.known.names.iter().any(|known| known == name) {
+            return Ok(());
+        }
+        match name {
+            "payload" => self.uses_payload = true,
+            "message" => {}
+            name if TYPES.contains(&name) => {}
+            name if self.known.partial_names.iter().any(|known| known == name) => {
+                return Err(format!(
+                    "`{name}` is not a name of every filter of the route; name a wildcard `{name}` in each of them"
+                ));
+            }
+            name => {
+                return Err(format!(
+                    "unknown name `{name}`; known here: {}",
+                    self.known_names()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn known_names(&self) -> String {
+        let mut list = String::new();
+        for name in self.known.names {
+            // Writing to a String cannot fail.
+            write!(list, "`{name}`, ").ok();
+        }
+        list + "`payload`, `message`"
+    }
+
+    /// Fields that cannot be there, whatever message comes.
+    fn select(&self, select: &SelectExpr) -> Result<(), String> {
+        let Expr::Ident(name) = &select.operand.expr else {
+            return Ok(());
+        };
+        let field = &select.field;
+        if self.local.contains(&name.as_str()) {
+            return Ok(());
+        }
+        if name == "message" && !MESSAGE_FIELDS.contains(&field.as_str()) {
+            return Err(format!(
+                "`message` has no field `{field}`; it has {}",
+                MESSAGE_FIELDS.join(", ")
+            ));
+        }
+        if name == "payload" && self.known.payload != PayloadFormat::Json {
+            return Err(format!(
+                "`payload.{field}`: the payload has no fields in format {}; set the payload's format to JSON",
+                match self.known.payload {
+                    PayloadFormat::Bytes => "Bytes",
+                    PayloadFormat::Text => "Text",
+                    PayloadFormat::Json => "JSON",
+                }
+            ));
+        }
+        if self.known.names.contains(name) {
+            return Err(format!(
+                "`{name}.{field}`: `{name}` is a part of the topic, a text, and has no fields"
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn check_call(call: &CallExpr) -> Result<(), String> {
+    let name = call.func_name.as_str();
+    // Operators have names that no function can have.
+    if name.contains(|c: char| !c.is_ascii_alphanumeric() && c != '_') || name == "_[_]" {
+        return Ok(());
+    }
+    let is_member = call.target.is_some();
+    let mut same_name = FUNCTIONS.iter().filter(|known| known.name == name).peekable();
+    if same_name.peek().is_none() {
+        if let Some((_, usage)) = MACROS.iter().find(|(known, _)| *known == name) {
+            return Err(format!("`{name}` is written `{usage}`"));
+        }
+        return Err(format!(
+            "unknown function `{name}`; there are {}",
+            function_names()
+        ));
+    }
+    if same_name
+        .clone()
+        .any(|known| known.is_member == is_member && known.arguments.contains(&call.args.len()))
+    {
+        return Ok(());
+    }
+    let usages: Vec<_> = same_name.map(|known| format!("`{}`", known.usage)).collect();
+    Err(format!("`{name}` is written {}", usages.join(" or ")))
+}
+
+fn function_names() -> String {
+    let mut names: Vec<_> = FUNCTIONS.iter().map(|known| known.name).collect();
+    names.extend(MACROS.iter().map(|(name, _)| *name));
+    names.sort_unstable();
+    names.dedup();
+    names.join(", ")
+}

@@ -1,0 +1,89 @@
+//! What of a message travels as record headers. The names are part of the API.
+
+use std::collections::BTreeMap;
+
+use millrace_contract::Propagate;
+
+use crate::error::{MappingError, Part};
+use crate::message::Message;
+use crate::record::Headers;
+
+/// Prefix of the header of a user property.
+const USER_PREFIX: &str = "mqtt.user.";
+
+/// The header's name; of user properties, what each name begins with.
+fn name(what: Propagate) -> &'static str {
+    match what {
+        Propagate::Topic => "mqtt.topic",
+        Propagate::Qos => "mqtt.qos",
+        Propagate::Retain => "mqtt.retain",
+        Propagate::ContentType => "mqtt.contentType",
+        Propagate::ResponseTopic => "mqtt.responseTopic",
+        Propagate::CorrelationData => "mqtt.correlationData",
+        Propagate::UserProperties => USER_PREFIX,
+    }
+}
+
+/// Finds headers that a record would have twice.
+pub(crate) fn check(
+    headers: &BTreeMap<String, String>,
+    propagate: &[Propagate],
+    errors: &mut Vec<MappingError>,
+) {
+    for (index, what) in propagate.iter().enumerate() {
+        if propagate[..index].contains(what) {
+            let message = format!("{what:?} is listed twice; remove one");
+            errors.push(MappingError::new(Part::Propagate, message));
+        }
+    }
+    for header in headers.keys() {
+        if header.is_empty() {
+            errors.push(MappingError::new(
+                Part::Header(header.clone()),
+                "a header needs a name",
+            ));
+        }
+        let clashes = |what: &&Propagate| match what {
+            Propagate::UserProperties => header.starts_with(USER_PREFIX),
+            what => header == name(**what),
+        };
+        if let Some(what) = propagate.iter().find(clashes) {
+            let message = format!(
+                "`propagate: [{what:?}]` writes headers of this name; choose another name or do not propagate {what:?}"
+            );
+            errors.push(MappingError::new(Part::Header(header.clone()), message));
+        }
+    }
+}
+
+/// Adds the headers of what a message has.
+pub(crate) fn write(propagate: &[Propagate], message: &Message<'_>, headers: &mut Headers) {
+    let properties = message.properties;
+    for what in propagate {
+        let value = match what {
+            Propagate::Topic => Some(message.topic.as_bytes()),
+            Propagate::Qos => Some(match message.qos {
+                0 => &b"0"[..],
+                1 => b"1",
+                _ => b"2",
+            }),
+            Propagate::Retain => Some(if message.retain { &b"true"[..] } else { b"false" }),
+            Propagate::ContentType => properties
+                .and_then(|p| p.content_type.as_deref())
+                .map(str::as_bytes),
+            Propagate::ResponseTopic => properties
+                .and_then(|p| p.response_topic.as_deref())
+                .map(str::as_bytes),
+            Propagate::CorrelationData => properties.and_then(|p| p.correlation_data.as_deref()),
+            Propagate::UserProperties => {
+                for (name, value) in properties.map_or(&[][..], |p| &p.user) {
+                    headers.push(USER_PREFIX, name, value.as_bytes());
+                }
+                None
+            }
+        };
+        if let Some(value) = value {
+            headers.push("", name(*what), value);
+        }
+    }
+}
