@@ -1,0 +1,102 @@
+//! Topics and readiness, through librdkafka.
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use std::time::Duration;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Settings of all clients of the kit.
+pub(crate) fn client(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", bootstrap)
+        .set("reconnect.backoff.ms", "20")
+        .set("reconnect.backoff.max.ms", "200")
+        // The broker going away is what these tests are about: not worth a line on stderr.
+        .set("log_level", "0");
+    config
+}
+
+pub(super) fn is_ready(bootstrap: &str) -> bool {
+    let Ok(client) = client(bootstrap).create::<BaseConsumer>() else {
+        return false;
+    };
+    client
+        .fetch_metadata(None, Duration::from_millis(500))
+        .is_ok_and(|metadata| !metadata.brokers().is_empty())
+}
+
+#[track_caller]
+pub(super) fn create_topic(bootstrap: &str, name: &str, partitions: i32, config: &[(&str, &str)]) {
+    let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    topic.config = config.to_vec();
+    let admin: AdminClient<DefaultClientContext> = client(bootstrap).create().expect("an admin client");
+    let options = AdminOptions::new()
+        .operation_timeout(Some(DEADLINE))
+        .request_timeout(Some(DEADLINE));
+    let results = block_on(admin.create_topics(&[topic], &options)).expect("Kafka to answer");
+    assert!(
+        results.iter().all(Result::is_ok),
+        "creating topic {name}: {results:?}"
+    );
+    // The controller has it; a client asks the broker, which learns of it a moment later.
+    let consumer: BaseConsumer = client(bootstrap).create().expect("a client");
+    crate::wait_until(DEADLINE, "the topic in the metadata", || {
+        partitions_of(&consumer, name) == Some(partitions)
+    });
+}
+
+#[track_caller]
+pub(super) fn delete_topic(bootstrap: &str, name: &str) {
+    let admin: AdminClient<DefaultClientContext> = client(bootstrap).create().expect("an admin client");
+    let options = AdminOptions::new()
+        .operation_timeout(Some(DEADLINE))
+        .request_timeout(Some(DEADLINE));
+    let results = block_on(admin.delete_topics(&[name], &options)).expect("Kafka to answer");
+    assert!(
+        results.iter().all(Result::is_ok),
+        "deleting topic {name}: {results:?}"
+    );
+}
+
+#[track_caller]
+pub(super) fn end_offsets(bootstrap: &str, topic: &str) -> u64 {
+    let consumer: BaseConsumer = client(bootstrap).create().expect("a client");
+    let partitions = partitions_of(&consumer, topic).unwrap_or_else(|| panic!("Kafka has no topic {topic}"));
+    let end = |partition| {
+        let (_, high) = consumer
+            .fetch_watermarks(topic, partition, DEADLINE)
+            .expect("Kafka to answer");
+        u64::try_from(high).expect("an offset")
+    };
+    (0..partitions).map(end).sum()
+}
+
+/// How many partitions a topic has whose leader is known; `None` when Kafka does not answer or has no such topic.
+pub(crate) fn partitions_of(client: &BaseConsumer, topic: &str) -> Option<i32> {
+    let metadata = client.fetch_metadata(Some(topic), Duration::from_secs(1)).ok()?;
+    let topic = metadata.topics().iter().find(|t| t.name() == topic)?;
+    let led = topic.error().is_none()
+        && topic
+            .partitions()
+            .iter()
+            .all(|p| p.error().is_none() && p.leader() >= 0);
+    (led && !topic.partitions().is_empty())
+        .then(|| i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX))
+}
+
+/// Waits for a future, also inside somebody else's runtime.
+fn block_on<T: Send>(future: impl Future<Output = T> + Send) -> T {
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(future)
+        });
+        waiting.join().expect("an answer")
+    })
+}

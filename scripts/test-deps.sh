@@ -1,0 +1,106 @@
+#!/bin/sh
+# Installs what the tests need on Debian 12: mosquitto, a Java runtime, the tools that build librdkafka, and the jars
+# of Apache Kafka from Maven Central. Installs only what is missing; a second run changes nothing and ends at once.
+#
+#   MILLRACE_TEST_CACHE   where the jars are kept (default: ~/.cache/millrace); outside the clone, so that a new clone
+#                         finds them
+set -eu
+
+KAFKA_VERSION=4.1.1
+SCALA_VERSION=2.13
+LOG4J_VERSION=2.24.3
+CACHE="${MILLRACE_TEST_CACHE:-${HOME:-/root}/.cache/millrace}"
+JARS="$CACHE/kafka-$KAFKA_VERSION"
+COMPLETE="$JARS/.complete"
+
+say() { echo "test-deps: $*"; }
+fail() { echo "test-deps: $*" >&2; exit 1; }
+# /usr/sbin is not on every PATH, and that is where Debian puts mosquitto.
+have() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
+
+java_is_recent() {
+    have java || return 1
+    major=$(java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n 1)
+    [ "${major:-0}" -ge 17 ]
+}
+
+packages=
+need() { packages="$packages $1"; }
+
+if have mosquitto; then say "mosquitto: present"; else need mosquitto; fi
+if have cc && have c++ && have make; then say "C compiler and make: present"; else need build-essential; fi
+for tool in cmake perl; do
+    if have "$tool"; then say "$tool: present"; else need "$tool"; fi
+done
+if [ -e "$COMPLETE" ] && java_is_recent; then
+    say "java: present"
+else
+    if java_is_recent; then say "java: present"; else need openjdk-17-jre-headless; fi
+    # Maven is needed only to fetch the jars.
+    if [ ! -e "$COMPLETE" ] && ! have mvn; then need maven; fi
+fi
+
+if [ -n "$packages" ]; then
+    have apt-get || fail "missing:$packages; install them with your package manager and run this again"
+    [ "$(id -u)" = 0 ] || fail "missing:$packages; run this as root, or: sudo apt-get install$packages"
+    say "installing from Debian:$packages"
+    export DEBIAN_FRONTEND=noninteractive
+    # The tests start their own brokers: no service may start with the package.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        trap 'rm -f "$policy"' EXIT
+    fi
+    apt-get update -qq
+    # shellcheck disable=SC2086  # a list of words
+    apt-get install -y -qq --no-install-recommends $packages >/dev/null
+    if [ -d /run/systemd/system ]; then
+        systemctl disable --now mosquitto >/dev/null 2>&1 || true
+    fi
+fi
+
+if [ -e "$COMPLETE" ]; then
+    say "Apache Kafka $KAFKA_VERSION: present in $JARS"
+    exit 0
+fi
+
+say "fetching Apache Kafka $KAFKA_VERSION into $JARS"
+# Complete or absent: the jars are put together beside their place and moved there in one step.
+mkdir -p "$CACHE"
+work=$(mktemp -d "$CACHE/fetch.XXXXXX")
+trap 'rm -rf "$work"; if [ -n "${policy:-}" ] && [ -n "$packages" ]; then rm -f "$policy"; fi' EXIT
+cat >"$work/pom.xml" <<POM
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>dev.millrace</groupId>
+  <artifactId>test-kafka</artifactId>
+  <version>1</version>
+  <packaging>pom</packaging>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.kafka</groupId>
+      <artifactId>kafka_$SCALA_VERSION</artifactId>
+      <version>$KAFKA_VERSION</version>
+    </dependency>
+    <dependency>
+      <groupId>org.apache.kafka</groupId>
+      <artifactId>kafka-tools</artifactId>
+      <version>$KAFKA_VERSION</version>
+    </dependency>
+    <!-- Kafka's distribution brings this, its libraries do not: without it nothing is logged. -->
+    <dependency>
+      <groupId>org.apache.logging.log4j</groupId>
+      <artifactId>log4j-slf4j-impl</artifactId>
+      <version>$LOG4J_VERSION</version>
+    </dependency>
+  </dependencies>
+</project>
+POM
+mvn -q -B -ntp -f "$work/pom.xml" dependency:copy-dependencies \
+    -DincludeScope=runtime -DoutputDirectory="$work/jars" || fail "Maven could not fetch the jars (see above)"
+[ -e "$work/jars/kafka_$SCALA_VERSION-$KAFKA_VERSION.jar" ] || fail "Maven did not deliver Kafka's main jar"
+: >"$work/jars/.complete"
+rm -rf "$JARS"
+mv "$work/jars" "$JARS"
+say "Apache Kafka $KAFKA_VERSION: $(find "$JARS" -name '*.jar' | wc -l) jars, $(du -sh "$JARS" | cut -f1)"
