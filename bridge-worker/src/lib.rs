@@ -1,1 +1,27 @@
-//! Placeholder, replaced soon.
+//! The data plane of Millrace: moves messages from MQTT to Kafka, and acknowledges a message to the broker only
+//! after Kafka has confirmed it.
+//!
+//! A [`Worker`] runs one route, described by a [`millrace_contract::Document`]. Inside, `config` divides the
+//! document among the parts; `mqtt` and `kafka` talk to the two sides; `pipeline` decides, without I/O, what
+//! happens to each message; `lane_task` drives a lane's connection; `worker` holds it all together.
+
+mod admin;
+mod app;
+mod backoff;
+mod config;
+mod kafka;
+mod lane_report;
+mod lane_task;
+pub mod latency;
+pub mod metrics;
+mod mqtt;
+mod pipeline;
+pub mod telemetry;
+mod worker;
+
+pub use admin::{Snapshots, serve as serve_admin};
+pub use app::{Cli, run};
+pub use config::ConfigError;
+pub use kafka::OptionsError;
+pub use metrics::RouteSnapshot;
+pub use worker::{StartError, Worker};

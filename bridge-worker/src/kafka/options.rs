@@ -1,0 +1,122 @@
+use millrace_contract::{Compression, Document};
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use thiserror::Error;
+
+/// The largest batch, in bytes, where no topic takes less: under Kafka's default `max.message.bytes` of 1,048,588,
+/// because librdkafka never splits a batch that a topic refuses.
+pub(crate) const MAX_BATCH_BYTES: u64 = 1_000_000;
+
+/// What the worker sets itself, and no document may change: a promise hangs on each.
+const RESERVED: [&str; 24] = [
+    "bootstrap.servers",
+    "metadata.broker.list",
+    "acks",
+    "request.required.acks",
+    "enable.idempotence",
+    "enable.gapless.guarantee",
+    "transactional.id",
+    "max.in.flight",
+    "max.in.flight.requests.per.connection",
+    "retries",
+    "message.send.max.retries",
+    "message.timeout.ms",
+    "delivery.timeout.ms",
+    "request.timeout.ms",
+    "transaction.timeout.ms",
+    "message.max.bytes",
+    "batch.size",
+    "batch.num.messages",
+    "queue.buffering.max.messages",
+    "queue.buffering.max.kbytes",
+    "queue.buffering.max.ms",
+    "linger.ms",
+    "compression.type",
+    "compression.codec",
+];
+
+/// Why a document's Kafka settings cannot be used.
+#[derive(Debug, Error)]
+pub enum OptionsError {
+    /// A setting that the worker keeps to itself.
+    #[error("sink.librdkafka.{0}: the worker sets this itself, because a guarantee depends on it; remove it")]
+    Reserved(String),
+    /// librdkafka does not know the setting, or not the value.
+    #[error("sink.librdkafka: {0}")]
+    Invalid(#[from] rdkafka::error::KafkaError),
+}
+
+/// The settings of a route's producer. `batch_bytes` is the largest batch that every topic takes; `alone` makes
+/// every record a batch of its own.
+pub(crate) fn client_config(
+    document: &Document,
+    batch_bytes: u64,
+    alone: bool,
+) -> Result<ClientConfig, OptionsError> {
+    let sink = &document.sink;
+    let mut config = ClientConfig::new();
+    for (name, value) in [
+        (
+            "client.id",
+            format!("millrace-{}-{}", document.route.namespace, document.route.name),
+        ),
+        ("bootstrap.servers", sink.bootstrap_servers.join(",")),
+        // The promise: confirmed by all in-sync replicas, in order, for as long as it takes.
+        ("enable.idempotence", "true".into()),
+        ("acks", "all".into()),
+        ("max.in.flight.requests.per.connection", "5".into()),
+        ("message.timeout.ms", "0".into()),
+        // Java clients put a key into the same partition.
+        ("partitioner", "murmur2_random".into()),
+        // Lanes keep their own, tighter bound: these only have to be above it.
+        ("queue.buffering.max.messages", "1000000".into()),
+        ("queue.buffering.max.kbytes", "1048576".into()),
+        // What the message may have, and as much again for key and headers.
+        (
+            "message.max.bytes",
+            (2 * document.max_message_bytes + 65_536)
+                .clamp(1_000_000, 1_000_000_000)
+                .to_string(),
+        ),
+        ("batch.size", batch_bytes.to_string()),
+        ("batch.num.messages", if alone { "1" } else { "10000" }.into()),
+        (
+            "linger.ms",
+            if alone { 0 } else { sink.producer.linger_ms }.to_string(),
+        ),
+        (
+            "sticky.partitioning.linger.ms",
+            sink.producer.linger_ms.to_string(),
+        ),
+        ("compression.type", compression(sink.producer.compression).into()),
+        // How soon added partitions and a returned broker are noticed.
+        ("topic.metadata.refresh.interval.ms", "10000".into()),
+        ("reconnect.backoff.max.ms", "2000".into()),
+        ("retry.backoff.max.ms", "500".into()),
+        ("socket.keepalive.enable", "true".into()),
+        ("socket.nagle.disable", "true".into()),
+        ("log.connection.close", "false".into()),
+        ("statistics.interval.ms", if alone { "0" } else { "2000" }.into()),
+    ] {
+        config.set(name, value);
+    }
+    for (name, value) in &sink.librdkafka {
+        if RESERVED.contains(&name.as_str()) {
+            return Err(OptionsError::Reserved(name.clone()));
+        }
+        config.set(name, value);
+    }
+    config.set_log_level(RDKafkaLogLevel::Warning);
+    config.create_native_config()?;
+    Ok(config)
+}
+
+fn compression(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => "none",
+        Compression::Gzip => "gzip",
+        Compression::Snappy => "snappy",
+        Compression::Lz4 => "lz4",
+        Compression::Zstd => "zstd",
+    }
+}

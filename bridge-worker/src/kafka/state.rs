@@ -1,0 +1,244 @@
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use millrace_contract::status::{Problem, Reason};
+use serde::Deserialize;
+
+/// Statistics intervals (of 2 s) a partition may stand still before it is called stalled.
+const STALLED_AFTER: u32 = 5;
+
+/// What is known of the way to Kafka. Fed by librdkafka's callbacks, read for status.
+#[derive(Debug, Default)]
+pub(crate) struct KafkaState {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    answered: bool,
+    unreachable: Option<String>,
+    trouble: String,
+    partitions: HashMap<(String, i32), Progress>,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    acknowledged: u64,
+    standing: u32,
+    leader: i32,
+}
+
+impl KafkaState {
+    /// Kafka has answered.
+    pub(crate) fn answered(&self) {
+        let mut inner = self.lock();
+        inner.answered = true;
+        if inner.unreachable.take().is_some() {
+            tracing::info!("Kafka answers again");
+        }
+    }
+
+    /// Whether Kafka has answered once.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.lock().answered
+    }
+
+    /// No broker can be reached.
+    pub(crate) fn unreachable(&self, reason: &str) {
+        let mut inner = self.lock();
+        if inner.unreachable.is_none() {
+            let why = if inner.trouble.is_empty() {
+                reason
+            } else {
+                inner.trouble.as_str()
+            }
+            .to_owned();
+            tracing::warn!(
+                reason = why,
+                "Kafka cannot be reached; messages wait at the MQTT broker"
+            );
+            inner.unreachable = Some(why);
+        }
+    }
+
+    /// librdkafka reports an error that is no verdict yet.
+    pub(crate) fn trouble(&self, reason: &str) {
+        reason.clone_into(&mut self.lock().trouble);
+    }
+
+    /// Takes librdkafka's statistics.
+    pub(crate) fn statistics(&self, json: &[u8]) {
+        match serde_json::from_slice::<Statistics>(json) {
+            Ok(statistics) => self.apply(statistics),
+            Err(error) => tracing::warn!(%error, "cannot read librdkafka's statistics"),
+        }
+    }
+
+    fn apply(&self, statistics: Statistics) {
+        if statistics.brokers.values().any(|broker| broker.state == "UP") {
+            self.answered();
+        }
+        let mut inner = self.lock();
+        let mut partitions = HashMap::new();
+        for (topic, statistics) in statistics.topics {
+            for (number, partition) in statistics.partitions {
+                if number < 0 || partition.waiting() == 0 {
+                    continue;
+                }
+                let key = (topic.clone(), number);
+                let before = inner.partitions.remove(&key);
+                let standing = before
+                    .filter(|before| before.acknowledged == partition.acked_msgid)
+                    .map_or(0, |before| before.standing + 1);
+                partitions.insert(
+                    key,
+                    Progress {
+                        acknowledged: partition.acked_msgid,
+                        standing,
+                        leader: partition.leader,
+                    },
+                );
+            }
+        }
+        inner.partitions = partitions;
+    }
+
+    /// What is wrong on the way to Kafka.
+    pub(crate) fn problems(&self, servers: &str) -> Vec<Problem> {
+        let inner = self.lock();
+        if let Some(reason) = &inner.unreachable {
+            return vec![Problem {
+                reason: Reason::KafkaUnreachable,
+                message: format!(
+                    "no Kafka broker of {servers} can be reached: {reason}; nothing is lost, messages wait at the \
+                     MQTT broker: check spec.bootstrapServers and the network"
+                ),
+            }];
+        }
+        if !inner.answered {
+            return vec![Problem {
+                reason: Reason::KafkaUnreachable,
+                message: format!(
+                    "Kafka at {servers} has not answered yet{}{}: check spec.bootstrapServers and the network",
+                    if inner.trouble.is_empty() { "" } else { ": " },
+                    inner.trouble
+                ),
+            }];
+        }
+        let stalled: BTreeMap<_, _> = inner
+            .partitions
+            .iter()
+            .filter(|(_, progress)| progress.standing >= STALLED_AFTER)
+            .collect();
+        let Some(((topic, partition), progress)) = stalled.first_key_value() else {
+            return Vec::new();
+        };
+        let others = match stalled.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        let why = if progress.leader < 0 {
+            "it has no leader"
+        } else {
+            "its leader does not confirm"
+        };
+        vec![Problem {
+            reason: Reason::PartitionStalled,
+            message: format!(
+                "partition {topic}[{partition}]{others} accepts nothing: {why}; the lanes that write to it wait: \
+                 check the partition's leader and in-sync replicas"
+            ),
+        }]
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The part of librdkafka's statistics that is used.
+#[derive(Debug, Deserialize)]
+struct Statistics {
+    #[serde(default)]
+    brokers: HashMap<String, BrokerStatistics>,
+    #[serde(default)]
+    topics: HashMap<String, TopicStatistics>,
+}
+
+#[derive(Debug, Deserialize)]
+struct BrokerStatistics {
+    state: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct TopicStatistics {
+    #[serde(default)]
+    partitions: HashMap<i32, PartitionStatistics>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PartitionStatistics {
+    leader: i32,
+    #[serde(default)]
+    msgq_cnt: i64,
+    #[serde(default)]
+    xmit_msgq_cnt: i64,
+    #[serde(default)]
+    msgs_inflight: i64,
+    #[serde(default)]
+    acked_msgid: u64,
+}
+
+impl PartitionStatistics {
+    fn waiting(&self) -> i64 {
+        self.msgq_cnt + self.xmit_msgq_cnt + self.msgs_inflight
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statistics(waiting: i64, acked: u64) -> Vec<u8> {
+        format!(
+            r#"{{"brokers":{{"b":{{"state":"UP"}}}},"topics":{{"t":{{"partitions":{{
+                "0":{{"leader":-1,"msgq_cnt":{waiting},"acked_msgid":{acked}}},
+                "-1":{{"leader":-1,"msgq_cnt":9}}}}}}}}}}"#
+        )
+        .into_bytes()
+    }
+
+    #[test]
+    fn a_partition_that_stands_still_with_records_waiting_is_named() {
+        let state = KafkaState::default();
+        for _ in 0..=STALLED_AFTER {
+            assert!(
+                state
+                    .problems("k:9092")
+                    .iter()
+                    .all(|problem| problem.reason != Reason::PartitionStalled)
+            );
+            state.statistics(&statistics(5, 17));
+        }
+        let problems = state.problems("k:9092");
+        assert_eq!(problems[0].reason, Reason::PartitionStalled);
+        assert!(
+            problems[0]
+                .message
+                .contains("t[0] accepts nothing: it has no leader"),
+            "{problems:?}"
+        );
+        state.statistics(&statistics(5, 18));
+        assert_eq!(state.problems("k:9092"), []);
+    }
+
+    #[test]
+    fn unreachable_ends_when_a_broker_is_up_again() {
+        let state = KafkaState::default();
+        state.trouble("connect refused");
+        state.unreachable("all down");
+        assert!(state.problems("k:9092")[0].message.contains("connect refused"));
+        state.statistics(&statistics(0, 0));
+        assert_eq!(state.problems("k:9092"), []);
+    }
+}

@@ -1,0 +1,380 @@
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use millrace_contract::status::{Problem, Reason};
+use millrace_contract::{Create, TopicPolicy};
+use millrace_mapping::TopicPattern;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::FromClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::Producer as _;
+
+use super::options::MAX_BATCH_BYTES;
+use super::producer::Producer;
+use super::state::KafkaState;
+
+/// How often topics are looked at again.
+const REVIEW: Duration = Duration::from_secs(30);
+/// How often Kafka is asked while it has not answered, or a wanted topic is missing.
+const RETRY: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Batch framing and record framing that count towards `max.message.bytes`, rounded up.
+const FRAMING_BYTES: u64 = 512;
+
+/// The Kafka topics this worker writes to, and what is known of them.
+#[derive(Debug)]
+pub(crate) struct Topics {
+    policies: Vec<(TopicPattern, TopicPolicy)>,
+    inner: Mutex<Inner>,
+    changed: Condvar,
+    /// The smallest `max.message.bytes` of all topics.
+    smallest_limit: AtomicU64,
+    stop: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    topics: BTreeMap<String, Topic>,
+    /// Topics created so far, by the index of their policy.
+    created: HashMap<usize, u32>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Topic {
+    /// `None`: not asked yet.
+    exists: Option<bool>,
+    has_existed: bool,
+    max_message_bytes: Option<u64>,
+    problem: Option<Problem>,
+}
+
+impl Topics {
+    /// `wanted` are the topics known beforehand: looked at, and created if allowed, before the first record.
+    pub(crate) fn new(
+        policies: Vec<(TopicPattern, TopicPolicy)>,
+        wanted: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let topics = wanted.into_iter().map(|name| (name, Topic::default())).collect();
+        Self {
+            policies,
+            inner: Mutex::new(Inner {
+                topics,
+                created: HashMap::new(),
+            }),
+            changed: Condvar::new(),
+            smallest_limit: AtomicU64::new(u64::MAX),
+            stop: AtomicBool::new(false),
+        }
+    }
+
+    /// A record for this topic is about to be sent.
+    pub(crate) fn want(&self, topic: &str) {
+        let mut inner = self.lock();
+        if !inner.topics.contains_key(topic) {
+            inner.topics.insert(topic.to_owned(), Topic::default());
+            self.changed.notify_one();
+        }
+    }
+
+    /// Whether Kafka has said that the topic does not exist, and it cannot be created.
+    pub(crate) fn is_missing(&self, topic: &str) -> bool {
+        let inner = self.lock();
+        inner
+            .topics
+            .get(topic)
+            .is_some_and(|topic| topic.exists == Some(false) && !topic.has_existed)
+    }
+
+    /// Whether Kafka has said before that the topic exists.
+    pub(crate) fn has_known(&self, topic: &str) -> bool {
+        self.lock()
+            .topics
+            .get(topic)
+            .is_some_and(|topic| topic.has_existed)
+    }
+
+    /// The topic's `max.message.bytes`, if a record of this size is larger.
+    pub(crate) fn exceeds(&self, topic: &str, bytes: u64) -> Option<u64> {
+        if bytes + FRAMING_BYTES <= self.smallest_limit.load(Ordering::Relaxed) {
+            return None;
+        }
+        let inner = self.lock();
+        inner
+            .topics
+            .get(topic)?
+            .max_message_bytes
+            .filter(|limit| bytes + FRAMING_BYTES > *limit)
+    }
+
+    /// The largest batch that every topic takes, in bytes.
+    pub(crate) fn batch_bytes(&self) -> u64 {
+        self.smallest_limit
+            .load(Ordering::Relaxed)
+            .saturating_sub(FRAMING_BYTES)
+            .clamp(1024, MAX_BATCH_BYTES)
+    }
+
+    /// What is wrong with topics.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        self.lock()
+            .topics
+            .values()
+            .filter_map(|topic| topic.problem.clone())
+            .collect()
+    }
+
+    /// Ends the keeper.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.changed.notify_all();
+    }
+
+    /// The policy for a topic: the longest pattern that matches it.
+    fn policy(&self, topic: &str) -> Option<(usize, &TopicPolicy)> {
+        let matching = self
+            .policies
+            .iter()
+            .enumerate()
+            .filter(|(_, (pattern, _))| pattern.matches(topic));
+        matching
+            .max_by_key(|(_, (pattern, _))| pattern.specificity())
+            .map(|(index, (_, policy))| (index, policy))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The thread that looks after topics: asks Kafka about them, creates what may be created, learns their limits.
+pub(crate) struct TopicKeeper {
+    topics: Arc<Topics>,
+    producer: Arc<Producer>,
+    state: Arc<KafkaState>,
+    admin: AdminClient<DefaultClientContext>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl TopicKeeper {
+    /// # Errors
+    /// When librdkafka refuses the settings or the system gives no runtime.
+    pub(crate) fn new(
+        topics: Arc<Topics>,
+        producer: Arc<Producer>,
+        state: Arc<KafkaState>,
+        config: &rdkafka::ClientConfig,
+    ) -> Result<Self, KafkaError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
+        Ok(Self {
+            topics,
+            producer,
+            state,
+            admin: AdminClient::from_config(config)?,
+            runtime,
+        })
+    }
+
+    /// Starts the thread; it ends after [`Topics::stop`].
+    pub(crate) fn spawn(self) -> std::io::Result<JoinHandle<()>> {
+        std::thread::Builder::new()
+            .name("kafka-topics".into())
+            .spawn(move || self.run())
+    }
+
+    fn run(self) {
+        while !self.topics.stop.load(Ordering::Acquire) {
+            let settled = self.review();
+            let wait = if settled { REVIEW } else { RETRY };
+            let inner = self.topics.lock();
+            let asked = inner.topics.len();
+            let stop = &self.topics.stop;
+            // Ends early when a topic is added.
+            let waited = self.topics.changed.wait_timeout_while(inner, wait, |inner| {
+                inner.topics.len() == asked && !stop.load(Ordering::Acquire)
+            });
+            drop(waited);
+        }
+    }
+
+    /// Looks at every topic once; true when all is known and well.
+    fn review(&self) -> bool {
+        let native = self.producer.native();
+        let names: Vec<String> = self.topics.lock().topics.keys().cloned().collect();
+        let brokers = match native
+            .client()
+            .fetch_metadata(names.first().map(String::as_str), TIMEOUT)
+        {
+            Ok(metadata) => metadata.brokers().len(),
+            Err(error) => {
+                self.state.trouble(&error.to_string());
+                return false;
+            }
+        };
+        self.state.answered();
+        let mut settled = true;
+        for name in names {
+            let topic = self.look(&name, brokers);
+            settled &= topic.exists == Some(true);
+            let mut inner = self.topics.lock();
+            let known = inner.topics.entry(name).or_default();
+            known.has_existed |= topic.exists == Some(true);
+            if let (None, Some(problem)) = (&known.problem, &topic.problem) {
+                tracing::warn!(reason = ?problem.reason, "{}", problem.message);
+            }
+            known.exists = topic.exists.or(known.exists);
+            known.max_message_bytes = topic.max_message_bytes.or(known.max_message_bytes);
+            known.problem = topic.problem;
+            let smallest = inner
+                .topics
+                .values()
+                .filter_map(|topic| topic.max_message_bytes)
+                .min();
+            self.topics
+                .smallest_limit
+                .store(smallest.unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+        settled
+    }
+
+    fn look(&self, name: &str, brokers: usize) -> Topic {
+        let native = self.producer.native();
+        let metadata = match native.client().fetch_metadata(Some(name), TIMEOUT) {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                self.state.trouble(&error.to_string());
+                return Topic::default();
+            }
+        };
+        let Some(found) = metadata.topics().iter().find(|topic| topic.name() == name) else {
+            return Topic::default();
+        };
+        match found.error().map(RDKafkaErrorCode::from) {
+            None => {
+                let replicas = found
+                    .partitions()
+                    .iter()
+                    .map(|partition| partition.replicas().len())
+                    .min();
+                self.describe(name, brokers, replicas.unwrap_or(0))
+            }
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                self.create(name)
+            }
+            // LeaderNotAvailable while it is being created, and the like.
+            Some(_) => Topic::default(),
+        }
+    }
+
+    fn create(&self, name: &str) -> Topic {
+        let missing = |message: String| Topic {
+            exists: Some(false),
+            problem: Some(Problem {
+                reason: Reason::TopicMissing,
+                message,
+            }),
+            ..Topic::default()
+        };
+        let Some((index, policy)) = self
+            .topics
+            .policy(name)
+            .filter(|(_, policy)| policy.create == Create::IfMissing)
+        else {
+            return missing(format!(
+                "Kafka has no topic {name:?}: create it, or allow its creation by an entry of the sink's \
+                 spec.topics with a matching pattern and create: IfMissing"
+            ));
+        };
+        let created = self.topics.lock().created.get(&index).copied().unwrap_or(0);
+        if created >= policy.max_topics {
+            return missing(format!(
+                "Kafka has no topic {name:?}, and {created} topics have been created for pattern {:?} already \
+                 (maxTopics): raise maxTopics if this is meant",
+                policy.pattern
+            ));
+        }
+        let mut topic = NewTopic::new(
+            name,
+            policy.partitions,
+            TopicReplication::Fixed(policy.replication_factor),
+        );
+        for (key, value) in &policy.config {
+            topic = topic.set(key, value);
+        }
+        if policy.replication_factor >= 3 && !policy.config.contains_key("min.insync.replicas") {
+            topic = topic.set("min.insync.replicas", "2");
+        }
+        let options = AdminOptions::new()
+            .operation_timeout(Some(TIMEOUT))
+            .request_timeout(Some(TIMEOUT));
+        let outcome = self
+            .runtime
+            .block_on(self.admin.create_topics([&topic], &options));
+        match outcome.map(|results| results.into_iter().next()) {
+            Ok(Some(Ok(_))) => {
+                *self.topics.lock().created.entry(index).or_default() += 1;
+                tracing::info!(
+                    topic = name,
+                    partitions = policy.partitions,
+                    "created a Kafka topic"
+                );
+                // Asked again, and described, on the next look.
+                Topic::default()
+            }
+            Ok(Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists)))) | Ok(None) => Topic::default(),
+            Ok(Some(Err((_, code)))) => missing(format!(
+                "Kafka has no topic {name:?} and refused to create it: {code}; create it by hand, or correct \
+                 partitions, replicationFactor and config of the sink's spec.topics entry {:?}",
+                policy.pattern
+            )),
+            Err(error) => {
+                self.state.trouble(&error.to_string());
+                Topic::default()
+            }
+        }
+    }
+
+    fn describe(&self, name: &str, brokers: usize, replicas: usize) -> Topic {
+        let known = Topic {
+            exists: Some(true),
+            ..Topic::default()
+        };
+        let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
+        let outcome = self.runtime.block_on(
+            self.admin
+                .describe_configs(&[ResourceSpecifier::Topic(name)], &options),
+        );
+        let Some(Ok(resource)) = outcome.ok().and_then(|results| results.into_iter().next()) else {
+            // Not every Kafka lets every client describe configurations: Kafka's own answer to a record decides.
+            return known;
+        };
+        let value = |name: &str| {
+            resource
+                .entries
+                .iter()
+                .find(|entry| entry.name == name)
+                .and_then(|entry| entry.value.clone())
+        };
+        let min_insync: Option<usize> = value("min.insync.replicas").and_then(|text| text.parse().ok());
+        let unsafe_topic = brokers >= 3 && (replicas < 2 || min_insync.is_some_and(|min| min < 2));
+        Topic {
+            max_message_bytes: value("max.message.bytes").and_then(|text| text.parse().ok()),
+            problem: unsafe_topic.then(|| Problem {
+                reason: Reason::TopicUnsafe,
+                message: format!(
+                    "topic {name:?} confirms records that only one broker has (replicas {replicas}, \
+                     min.insync.replicas {}): a broker lost is records lost; use 3 replicas and \
+                     min.insync.replicas=2",
+                    min_insync.unwrap_or(1)
+                ),
+            }),
+            ..known
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Everything that touches MQTT: packets, the handshake, the connection.
+
+mod connection;
+mod oversized;
+mod packet;
+mod session;
+mod wire;
+
+pub(crate) use connection::{Connection, Ended, Packet};
+pub(crate) use packet::{Grant, Inbound, PacketError, Publish, Version};
+pub(crate) use session::{Granted, SUBSCRIBE_ID, SessionOptions, connect};

@@ -1,0 +1,263 @@
+use std::io;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::oversized::{MAX_HEADER, Oversized};
+use super::packet::{self, Inbound, PacketError, Publish, Version};
+use super::wire::{FixedHeader, Peek};
+use crate::pipeline::{Ack, Acks};
+
+/// Bytes asked of the socket at once.
+const READ_BYTES: usize = 128 * 1024;
+/// How long the goodbye may take: writing what is left, and reading what the broker still sends.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// A packet as [`Connection::next_packet`] gives it.
+#[derive(Debug)]
+pub(crate) enum Packet {
+    Inbound(Inbound),
+    /// A PUBLISH larger than the route takes: its head, the size of its payload in bytes, and its SHA-256.
+    Oversized(Publish, u64, String),
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Ended {
+    #[error("the broker closed the connection")]
+    Closed,
+    #[error("the connection broke: {0}")]
+    Broken(#[from] io::Error),
+    #[error("{0}")]
+    Protocol(#[from] PacketError),
+    #[error("the broker ended the connection: reason {reason:#04x}{}", text.as_ref().map_or(String::new(), |text| format!(", {text}")))]
+    Disconnected { reason: u8, text: Option<String> },
+    #[error("the broker does not answer: nothing received for {0:?} after PINGREQ")]
+    Silent(Duration),
+    #[error("the broker does not read: nothing could be written for {0:?}")]
+    Stuck(Duration),
+    #[error("no SUBACK within {0:?}")]
+    NoSubAck(Duration),
+    #[error(
+        "the broker refused the subscription to {filter}: {why}; check the broker's access rules for this client"
+    )]
+    SubscriptionRefused { filter: String, why: &'static str },
+    #[error(
+        "the broker cannot share subscriptions ({filter} was refused): use spec.from.mqtt.ordering: PerTopic, \
+         which needs none"
+    )]
+    SharedUnsupported { filter: String },
+}
+
+/// A connection to a broker: bytes in both directions, packets, and the keep-alive.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    version: Version,
+    inbound: BytesMut,
+    out: BytesMut,
+    oversized: Option<Oversized>,
+    max_message_bytes: usize,
+    keep_alive: Duration,
+    last_received: Instant,
+    last_sent: Instant,
+    /// When the PINGREQ was sent that nothing has been received after.
+    pinged: Option<Instant>,
+}
+
+impl Acks for Connection {
+    fn ack(&mut self, ack: Ack, id: u16) {
+        packet::ack(&mut self.out, ack, id);
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(stream: TcpStream, version: Version, max_message_bytes: usize) -> Self {
+        let now = Instant::now();
+        Self {
+            stream,
+            version,
+            inbound: BytesMut::new(),
+            out: BytesMut::new(),
+            oversized: None,
+            max_message_bytes,
+            keep_alive: Duration::from_secs(30),
+            last_received: now,
+            last_sent: now,
+            pinged: None,
+        }
+    }
+
+    /// What is to be written.
+    pub(crate) fn out(&mut self) -> &mut BytesMut {
+        &mut self.out
+    }
+
+    pub(crate) fn set_keep_alive(&mut self, keep_alive: Duration) {
+        self.keep_alive = keep_alive;
+    }
+
+    /// Answers PUBREL, known or not: the broker only wants to be rid of the identifier.
+    pub(crate) fn pubcomp(&mut self, id: u16) {
+        packet::pubcomp(&mut self.out, id);
+    }
+
+    /// Takes the next complete packet from what has been read.
+    pub(crate) fn next_packet(&mut self) -> Result<Option<Packet>, PacketError> {
+        if let Some(oversized) = &mut self.oversized {
+            if !oversized.take(&mut self.inbound) {
+                return Ok(None);
+            }
+            return Ok(self
+                .oversized
+                .take()
+                .map(Oversized::finish)
+                .map(|(publish, size, sha256)| Packet::Oversized(publish, size, sha256)));
+        }
+        let header = match FixedHeader::peek(&self.inbound) {
+            Peek::Incomplete => return Ok(None),
+            Peek::Malformed => return Err(PacketError::RemainingLength),
+            Peek::Header(header) => header,
+        };
+        if header.remaining > self.max_message_bytes + MAX_HEADER {
+            if !header.is_publish() {
+                return Err(PacketError::TooLarge(header.packet_length()));
+            }
+            self.oversized = Oversized::start(self.version, header, &mut self.inbound)?;
+            return if self.oversized.is_some() {
+                self.next_packet()
+            } else {
+                Ok(None)
+            };
+        }
+        if self.inbound.len() < header.packet_length() {
+            return Ok(None);
+        }
+        self.version
+            .decode(&mut self.inbound)
+            .map(|inbound| Some(Packet::Inbound(inbound)))
+    }
+
+    /// Reads what is there without waiting; `None` when nothing is. Zero: the broker has closed.
+    pub(crate) fn try_read(&mut self) -> io::Result<Option<usize>> {
+        self.reserve();
+        match self.stream.try_read_buf(&mut self.inbound) {
+            Ok(bytes) => {
+                self.heard();
+                Ok(Some(bytes))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads, waiting until something is there. Zero: the broker has closed.
+    pub(crate) async fn read(&mut self) -> io::Result<usize> {
+        self.reserve();
+        let bytes = self.stream.read_buf(&mut self.inbound).await?;
+        self.heard();
+        Ok(bytes)
+    }
+
+    fn reserve(&mut self) {
+        if self.inbound.capacity() - self.inbound.len() < READ_BYTES / 2 {
+            self.inbound.reserve(READ_BYTES);
+        }
+    }
+
+    fn heard(&mut self) {
+        self.last_received = Instant::now();
+        self.pinged = None;
+    }
+
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        self.stream.readable().await
+    }
+
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        self.stream.writable().await
+    }
+
+    /// Whether something waits to be written.
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// Writes as much as the socket takes without waiting.
+    pub(crate) fn try_flush(&mut self) -> io::Result<()> {
+        while !self.out.is_empty() {
+            match self.stream.try_write(&self.out) {
+                Ok(bytes) => {
+                    drop(self.out.split_to(bytes));
+                    self.last_sent = Instant::now();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all, waiting for the socket.
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
+        self.stream.write_all_buf(&mut self.out).await?;
+        self.last_sent = Instant::now();
+        Ok(())
+    }
+
+    /// Keeps the connection alive and notices when it is not. `reading` is false while back-pressure holds the
+    /// lane: what the broker has sent then waits unread, so its silence means nothing.
+    pub(crate) fn keep_alive(&mut self, reading: bool) -> Result<(), Ended> {
+        if self.keep_alive.is_zero() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        if self.has_unsent() && now - self.last_sent > self.keep_alive {
+            return Err(Ended::Stuck(self.keep_alive));
+        }
+        if !reading {
+            self.pinged = self.pinged.map(|_| now);
+            self.last_received = now;
+        }
+        if self.pinged.is_some_and(|pinged| now - pinged > self.keep_alive) {
+            return Err(Ended::Silent(self.keep_alive));
+        }
+        let half = self.keep_alive / 2;
+        let quiet =
+            now - self.last_sent >= half || (self.pinged.is_none() && now - self.last_received >= half);
+        if quiet && self.out.is_empty() {
+            self.version.ping(&mut self.out);
+            self.pinged.get_or_insert(now);
+            self.try_flush()?;
+        }
+        Ok(())
+    }
+
+    /// When [`Connection::keep_alive`] should be called again, at the latest.
+    pub(crate) fn next_check(&self) -> Duration {
+        (self.keep_alive / 4).max(Duration::from_millis(100))
+    }
+
+    /// Says goodbye, keeping the session. The socket is read to its end: closing it with unread data would send
+    /// a reset, and the broker would throw away the acks it has not read.
+    pub(crate) async fn disconnect(mut self, reason: u8) {
+        let version = self.version;
+        version.disconnect(&mut self.out, reason);
+        let goodbye = async {
+            self.flush().await?;
+            self.stream.shutdown().await?;
+            let mut rest = vec![0; 64 * 1024];
+            while self.stream.read(&mut rest).await? > 0 {}
+            io::Result::Ok(())
+        };
+        match timeout(GOODBYE, goodbye).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the connection broke during DISCONNECT"),
+            Err(_) => tracing::debug!("the broker did not close the connection after DISCONNECT"),
+        }
+    }
+}
