@@ -26,6 +26,7 @@
 //! | [`Publisher`] | publishes until acknowledged and keeps account of it |
 //! | [`Observer`] | reads Kafka from the beginning and keeps account of it |
 //! | [`check`] | compares the two accounts |
+//! | [`ScriptedBroker`] | an MQTT broker that does exactly what a test says |
 //! | [`Process`], [`wait_until`], [`Port`] | small helpers |
 
 mod bits;
@@ -37,6 +38,7 @@ mod port;
 mod process;
 mod proxy;
 mod publisher;
+mod scripted;
 mod stamp;
 mod wait;
 pub mod wire;
@@ -49,5 +51,6 @@ pub use port::Port;
 pub use process::{Process, Usage, usage};
 pub use proxy::{Direction, Proxy, ProxyCounts};
 pub use publisher::{Publisher, PublisherBuilder, Report};
+pub use scripted::{Connection, End, ScriptedBroker};
 pub use stamp::{MessageId, Stamp, StampError};
 pub use wait::{now_micros, wait_until};

@@ -1,4 +1,5 @@
 //! Kafka, its proxy and the observer, with records written by a plain producer.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use millrace_testkit::{Kafka, MessageId, Observer, Report, Stamp, check, consume, now_micros, wait_until};
 use rdkafka::ClientConfig;

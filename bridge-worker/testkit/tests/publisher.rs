@@ -1,4 +1,5 @@
 //! The publisher against a real mosquitto, with a plain subscriber in the place of the bridge.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::BytesMut;
 use millrace_testkit::{Mosquitto, Publisher, Records, Stamp, check, wait_until};
