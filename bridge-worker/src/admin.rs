@@ -27,7 +27,7 @@ const INDEX: &str = "/livez    200 while the process runs
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Where the current state of the process's routes comes from.
-pub type Snapshots = Arc<dyn Fn() -> Vec<RouteSnapshot> + Send + Sync>;
+pub(crate) type Snapshots = Arc<dyn Fn() -> Vec<RouteSnapshot> + Send + Sync>;
 
 /// Answers on `listener` until `shutdown` resolves. Errors are those of the listener.
 pub async fn serve(

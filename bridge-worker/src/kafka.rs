@@ -11,6 +11,8 @@ pub(crate) use error::FailureClass;
 pub use options::OptionsError;
 pub(crate) use options::{MAX_BATCH_BYTES, client_config};
 pub(crate) use producer::{LaneSink, Mailbox, Producer};
+#[cfg(test)]
+pub(crate) use record::Failure;
 pub(crate) use record::{Headers, OwnedRecord, RecordRef, Report, SendError, Sink};
 pub(crate) use state::KafkaState;
 pub(crate) use topics::{TopicKeeper, Topics};

@@ -19,7 +19,7 @@ mod pipeline;
 pub mod telemetry;
 mod worker;
 
-pub use admin::{Snapshots, serve as serve_admin};
+pub use admin::serve as serve_admin;
 pub use app::{Cli, run};
 pub use config::ConfigError;
 pub use kafka::OptionsError;

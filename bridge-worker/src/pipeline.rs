@@ -3,6 +3,8 @@
 mod deadletter;
 mod lane;
 mod lost;
+#[cfg(test)]
+mod model;
 mod ring;
 
 pub(crate) use deadletter::{HEAD_BYTES, hex};
