@@ -6,6 +6,7 @@ mod words;
 use std::time::Duration;
 
 use millrace_contract as contract;
+use millrace_mapping::Template;
 
 use crate::api::{
     BasicAuth, KafkaDestination, KafkaSink, MqttBroker, MqttSource, Named, TopicPolicy, TopicRoute,
@@ -174,10 +175,11 @@ fn mapping_document(
 /// with. It is the other half of the promise that a device does not choose where it writes, so a template that
 /// begins with an expression has none.
 fn default_allowed_topic(template: &str) -> Result<String, String> {
-    match template.split_once('{') {
-        None => Ok(template.to_owned()),
-        Some(("", _)) => Err("begins with an expression: write spec.to.kafka.allowedTopics".into()),
-        Some((prefix, _)) => Ok(format!("{prefix}*")),
+    let template = Template::parse(template).map_err(|error| error.to_string())?;
+    match template.literal_prefix() {
+        literal if template.is_literal() => Ok(literal.to_owned()),
+        "" => Err("begins with an expression: write spec.to.kafka.allowedTopics".into()),
+        prefix => Ok(format!("{prefix}*")),
     }
 }
 

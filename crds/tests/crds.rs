@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use millrace_crds::crd_files;
+use millrace_crds::{crd_files, crds};
+use serde::Deserialize;
+use serde_json::Value;
 
 /// Set to write the files of `crds/` instead of comparing them.
 const UPDATE: &str = "UPDATE";
@@ -20,5 +22,115 @@ fn the_files_are_what_the_api_types_say() {
             written == expected,
             "crds/{name} is not what the API types say; write it with\n  UPDATE=1 cargo test --release -p millrace-crds --test crds"
         );
+    }
+}
+
+/// Every schema below the root of a definition, with its path.
+fn each_property(visit: &mut impl FnMut(&str, &Value)) {
+    fn walk(path: &str, schema: &Value, visit: &mut impl FnMut(&str, &Value)) {
+        visit(path, schema);
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            walk(&format!("{path}.{name}"), property, visit);
+        }
+        for (step, inner) in [("[]", &schema["items"]), ("{}", &schema["additionalProperties"])] {
+            if inner.is_object() {
+                walk(&format!("{path}{step}"), inner, visit);
+            }
+        }
+    }
+    for crd in crds() {
+        let version = serde_json::to_value(&crd.spec.versions[0]).unwrap();
+        walk(&crd.spec.names.kind, &version["schema"]["openAPIV3Schema"], visit);
+    }
+}
+
+#[test]
+fn every_field_is_described() {
+    let (mut count, mut silent) = (0, Vec::new());
+    each_property(&mut |path, schema| {
+        let is_field = !path.ends_with("[]") && !path.ends_with("{}");
+        let description = schema["description"].as_str().unwrap_or_default();
+        count += usize::from(is_field);
+        if is_field && (description.len() < 10 || !description.ends_with('.')) {
+            silent.push(format!("{path}: {description:?}"));
+        }
+    });
+    assert!(count > 60, "{count}");
+    assert!(silent.is_empty(), "{silent:#?}");
+}
+
+#[test]
+fn everything_is_bounded() {
+    let mut unbounded = Vec::new();
+    each_property(&mut |path, schema| {
+        let has = |keyword: &str| !schema[keyword].is_null();
+        let is_bounded = match schema["type"].as_str() {
+            Some("string") => has("maxLength") || has("enum") || schema["format"] == "date-time",
+            Some("array") => has("maxItems"),
+            Some("object") => {
+                has("properties") != has("additionalProperties")
+                    && has("additionalProperties") == has("maxProperties")
+            }
+            Some("integer") => has("minimum"),
+            Some("boolean") => true,
+            _ => has("x-kubernetes-int-or-string") && has("maxLength"),
+        };
+        if !is_bounded {
+            unbounded.push(path.to_owned());
+        }
+    });
+    assert!(unbounded.is_empty(), "{unbounded:#?}");
+}
+
+#[test]
+fn no_format_is_unknown_to_api_servers() {
+    each_property(&mut |path, schema| {
+        let format = schema["format"].as_str().unwrap_or("int32");
+        assert!(
+            ["int32", "int64", "date-time"].contains(&format),
+            "{path}: {format}"
+        );
+        assert!(schema["nullable"].is_null(), "{path} is nullable");
+    });
+}
+
+#[test]
+fn replicas_have_no_upper_bound() {
+    // An API server would refuse a write to /scale above it; too many replicas are clamped and reported instead.
+    each_property(&mut |path, schema| {
+        if path == "TopicRoute.spec.replicas" {
+            assert!(schema["maximum"].is_null() && schema["x-kubernetes-validations"].is_null());
+        }
+    });
+}
+
+#[test]
+fn all_definitions_in_one_text_are_the_files() {
+    let yaml = millrace_crds::crd_yaml().unwrap();
+    let documents: Vec<Value> = serde_yaml::Deserializer::from_str(&yaml)
+        .map(|document| Value::deserialize(document).unwrap())
+        .collect();
+    let names: Vec<&str> = documents
+        .iter()
+        .map(|d| d["metadata"]["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "kafkasinks.millrace.dev",
+            "mqttbrokers.millrace.dev",
+            "topicroutes.millrace.dev"
+        ]
+    );
+}
+
+#[test]
+fn kubectl_finds_nothing_else_in_the_folder() {
+    // `kubectl apply -f crds/` takes every .yaml, .yml and .json that lies directly in it.
+    let expected: Vec<String> = crd_files().unwrap().into_iter().map(|(name, _)| name).collect();
+    for entry in std::fs::read_dir(env!("CARGO_MANIFEST_DIR")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let is_manifest = [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
+        assert!(!is_manifest || expected.contains(&name), "{name}");
     }
 }

@@ -84,7 +84,7 @@ pub struct BrokerAuth {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!(has(self.username) && has(self.usernameKey))")
-    .message("has two user names: keep `username` (the name itself) or `usernameKey` (its key in the Secret)"))]
+    .message("has two user names: remove `username` (the name itself) or `usernameKey` (its key in the Secret)"))]
 pub struct BasicAuth {
     /// The Secret that holds the password, and the user name unless `username` gives it.
     pub secret_ref: SecretRef,

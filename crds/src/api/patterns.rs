@@ -1,13 +1,17 @@
 //! The patterns of the schemas, each with what a user is told who wrote something else.
 
+use crate::units::{GepDuration, Quantity};
+
 /// Name of a Kubernetes object (DNS subdomain).
 pub(crate) const OBJECT_NAME: &str = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
+/// Namespace (DNS label).
+pub(crate) const NAMESPACE: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 /// Key in a Secret.
 pub(crate) const SECRET_KEY: &str = "^[-._a-zA-Z0-9]+$";
 /// Address of an MQTT broker.
 pub(crate) const MQTT_URL: &str = r"^mqtt://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?$";
 /// First part of a client id.
-pub(crate) const CLIENT_ID_PREFIX: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+pub(crate) const CLIENT_ID_PREFIX: &str = "^[a-z0-9][-a-z0-9]*$";
 /// Second part of a client id.
 pub(crate) const SESSION_ID: &str = "^[a-z0-9]{1,8}$";
 /// Address of a Kafka broker.
@@ -16,3 +20,56 @@ pub(crate) const BOOTSTRAP_SERVER: &str = r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]
 pub(crate) const TOPIC_PATTERN: &str = r"^([A-Za-z0-9._-]+[*]?|[*])$";
 /// Kafka topic.
 pub(crate) const TOPIC: &str = "^[A-Za-z0-9._-]+$";
+
+/// What a user is told whose text `value` does not match `pattern`, after the text itself.
+pub(crate) fn advice(pattern: &str, value: &str) -> String {
+    match pattern {
+        OBJECT_NAME => {
+            "is not a name that Kubernetes takes: write lower-case letters, digits, `-` and `.`, beginning and ending with a \
+             letter or digit"
+        }
+        NAMESPACE => "is not a namespace: write lower-case letters, digits and `-`",
+        SECRET_KEY => "is not a key of a Secret: write letters, digits, `-`, `_` and `.`",
+        MQTT_URL => return mqtt_url(value),
+        CLIENT_ID_PREFIX => {
+            "cannot begin a client id: write lower-case letters, digits and `-`, beginning with a letter or digit"
+        }
+        SESSION_ID => "is not a session id: write 1 to 8 lower-case letters and digits",
+        BOOTSTRAP_SERVER => return bootstrap_server(value),
+        TOPIC_PATTERN => {
+            "is not a Kafka topic or the beginning of one: write letters, digits, `.`, `_` and `-`, and `*` at the end \
+             only"
+        }
+        TOPIC => "is not a Kafka topic: write letters, digits, `.`, `_` and `-`",
+        GepDuration::PATTERN => "is not a duration: write whole numbers with h, m, s or ms, like 1h30m, 15s or 500ms",
+        Quantity::PATTERN => {
+            "is not a size: write a number of bytes, or a number with Ki, Mi, Gi, k, M or G, like 512Ki or 1Mi"
+        }
+        other => return format!("does not match {other}: write it so that it does"),
+    }
+    .to_owned()
+}
+
+fn mqtt_url(value: &str) -> String {
+    let (scheme, rest) = value.split_once("://").unwrap_or(("", value));
+    let has_user = rest.contains('@');
+    match scheme {
+        _ if has_user => "has a user name in it: put it in spec.auth.basic and write mqtt://host:port".into(),
+        "" => format!("has no scheme: write mqtt://{rest}"),
+        "tcp" => format!("has scheme tcp, which is called mqtt here: write mqtt://{rest}"),
+        "mqtts" | "ssl" | "tls" | "ws" | "wss" => {
+            format!("needs {scheme}, which is not supported: write mqtt://host:port, a listener without TLS")
+        }
+        "mqtt" => "is not an address: write mqtt://host:port and nothing after it".into(),
+        _ => "is not the address of an MQTT broker: write mqtt://host:port".into(),
+    }
+}
+
+fn bootstrap_server(value: &str) -> String {
+    match value.rsplit_once("://") {
+        Some((_, rest)) => format!("has a scheme, which Kafka does not use: write {rest}"),
+        None if value.contains(',') => "names several brokers: write one in each item of the list".into(),
+        None if !value.contains(':') => format!("has no port: write {value}:9092"),
+        None => "is not the address of a Kafka broker: write host:port".into(),
+    }
+}

@@ -54,7 +54,7 @@ pub struct KafkaDestination {
     pub propagate: Vec<Propagate>,
     /// Expression of the record's value. A map or list is written as JSON. Absent: the payload, byte for byte.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 8192))]
+    #[schemars(length(min = 1, max = 4096))]
     pub value: Option<String>,
     /// How records are batched.
     #[serde(default)]

@@ -49,7 +49,7 @@ pub struct MqttSource {
 #[serde(rename_all = "camelCase")]
 pub struct Subscription {
     /// An MQTT topic filter. A wildcard may carry a name, `plants/+plant/lines/+line/#rest`; templates and expressions
-    /// then know that part of the topic by this name. Every filter of a route must give the same names.
+    /// then know that part of the topic by this name, if every filter of the route has the name.
     #[schemars(length(min = 1, max = 1024))]
     pub filter: String,
 }

@@ -1,0 +1,118 @@
+//! What one TopicRoute says.
+
+mod filters;
+mod topics;
+
+use millrace_contract as contract;
+use millrace_mapping::{Mapper, Part};
+
+use super::path::FieldPath;
+use super::{Note, bounds};
+use crate::api::{KafkaDestination, MqttSource, TopicRoute, TopicRouteSpec};
+use crate::units::{GepDuration, Quantity};
+
+/// Longest name of a record header, in bytes. Kafka has no bound, and map keys cannot have one in a schema.
+const MAX_HEADER_NAME: usize = 255;
+
+pub(super) fn check(route: &TopicRoute) -> Vec<Note> {
+    let spec = &route.spec;
+    let mut notes = limits(spec);
+    let mqtt = spec.from.mqtt.as_ref();
+    let kafka = spec.to.kafka.as_ref();
+    if let Some(mqtt) = mqtt {
+        notes.extend(quality(mqtt));
+        let (filters, problems) = filters::check(&mqtt.subscriptions);
+        let filters_can_be_read = problems.is_empty();
+        notes.extend(problems);
+        // Without all filters it is not known which names they give.
+        if let (true, Some(kafka)) = (filters_can_be_read, kafka) {
+            notes.extend(filters::overlaps(&filters));
+            notes.extend(mapping(spec, mqtt, kafka, &filters));
+        }
+    }
+    if let Some(kafka) = kafka {
+        notes.extend(header_names(kafka));
+        notes.extend(topics::check(spec, kafka));
+    }
+    notes
+}
+
+fn limits(spec: &TopicRouteSpec) -> Vec<Note> {
+    let bound = |field, text, least, most| {
+        bounds::duration(field, text, &GepDuration::new(least), &GepDuration::new(most))
+    };
+    let linger = spec.to.kafka.as_ref().map(|kafka| &kafka.producer.linger);
+    let notes = [
+        bound("spec.timeouts.drain", &spec.timeouts.drain, "1s", "1h"),
+        bound("spec.timeouts.failover", &spec.timeouts.failover, "1s", "1h"),
+        linger.and_then(|linger| bound("spec.to.kafka.producer.linger", linger, "0s", "10s")),
+        // A message must fit into the 64 MiB that a producer buffers, with room for others.
+        bounds::size(
+            "spec.maxMessageBytes",
+            &spec.max_message_bytes,
+            &Quantity::new("32Mi"),
+        ),
+    ];
+    notes.into_iter().flatten().collect()
+}
+
+fn quality(mqtt: &MqttSource) -> Option<Note> {
+    (mqtt.qos == 0).then(|| {
+        let message = "with QoS 0 the broker sends nothing again, so messages are lost whenever a connection is: write \
+                       qos: 1 if that matters";
+        Note::warning(FieldPath::parse("spec.from.mqtt.qos"), message)
+    })
+}
+
+fn header_names(kafka: &KafkaDestination) -> Vec<Note> {
+    let headers = FieldPath::parse("spec.to.kafka.headers");
+    let too_long = kafka.headers.keys().filter(|name| name.len() > MAX_HEADER_NAME);
+    let message = |name: &str| {
+        format!(
+            "the header's name has {} bytes, at most {MAX_HEADER_NAME} are allowed: shorten it",
+            name.len()
+        )
+    };
+    too_long
+        .map(|name| Note::error(headers.clone(), message(name)))
+        .collect()
+}
+
+/// Compiles filters, templates and expressions, as the worker will.
+fn mapping(
+    spec: &TopicRouteSpec,
+    mqtt: &MqttSource,
+    kafka: &KafkaDestination,
+    filters: &[millrace_mapping::Filter],
+) -> Vec<Note> {
+    let mapping = contract::Mapping {
+        when: spec.when.clone(),
+        topic: kafka.topic.clone(),
+        allowed_topics: kafka.allowed_topics.clone(),
+        key: kafka.key.clone(),
+        headers: kafka.headers.clone(),
+        propagate: kafka.propagate.iter().copied().map(Into::into).collect(),
+        value: kafka.value.clone(),
+    };
+    match Mapper::compile(&mapping, filters, mqtt.payload.format.into()) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors
+            .into_iter()
+            .map(|error| Note::error(path_of(&error.part), error.message))
+            .collect(),
+    }
+}
+
+fn path_of(part: &Part) -> FieldPath {
+    let kafka = FieldPath::parse("spec.to.kafka");
+    match part {
+        Part::Subscription(index) => filters::path(*index),
+        Part::When => FieldPath::parse("spec.when"),
+        Part::Topic => kafka.key("topic"),
+        Part::AllowedTopics => kafka.key("allowedTopics"),
+        Part::Key => kafka.key("key"),
+        Part::Header(name) => kafka.key("headers").key(name),
+        Part::Propagate => kafka.key("propagate"),
+        Part::Value => kafka.key("value"),
+    }
+}

@@ -1,0 +1,194 @@
+//! The CEL rules of the definitions, each shown to hold and to break, as an API server evaluates them.
+
+use kube::core::cel::{Validator, compile_schema};
+use millrace_crds::crds;
+use serde_json::{Value, json};
+
+fn schema(kind: &str) -> Value {
+    let crd = crds()
+        .into_iter()
+        .find(|crd| crd.spec.names.kind == kind)
+        .unwrap();
+    serde_json::to_value(
+        crd.spec.versions[0]
+            .schema
+            .as_ref()
+            .unwrap()
+            .open_api_v3_schema
+            .as_ref()
+            .unwrap(),
+    )
+    .unwrap()
+}
+
+fn broken(kind: &str, object: &Value, old: Option<&Value>) -> Vec<String> {
+    match Validator::new().validate_compiled(&compile_schema(&schema(kind)), object, old) {
+        Ok(()) => Vec::new(),
+        Err(errors) => errors
+            .into_iter()
+            .map(|error| format!("{}: {}", error.field_path, error.message))
+            .collect(),
+    }
+}
+
+fn broker() -> Value {
+    json!({"metadata": {"name": "plant"}, "spec": {"urls": ["mqtt://localhost"]}})
+}
+
+fn sink() -> Value {
+    json!({"metadata": {"name": "main"}, "spec": {"bootstrapServers": ["localhost:9092"]}})
+}
+
+fn route() -> Value {
+    json!({"metadata": {"name": "telemetry"}, "spec": {
+        "from": {"mqtt": {
+            "brokerRef": {"name": "plant"}, "subscriptions": [{"filter": "a/#"}], "ordering": "PerTopic",
+        }},
+        "to": {"kafka": {"sinkRef": {"name": "main"}, "topic": "a"}},
+    }})
+}
+
+/// `object` with `value` at the JSON pointer `place`; null removes what is there.
+fn with(mut object: Value, place: &str, value: Value) -> Value {
+    let (parent, key) = place.rsplit_once('/').unwrap();
+    let mut at = &mut object;
+    for step in parent.split('/').skip(1) {
+        at = &mut at[step];
+    }
+    if value.is_null() {
+        at.as_object_mut().unwrap().remove(key);
+    } else {
+        at[key] = value;
+    }
+    object
+}
+
+#[test]
+fn what_is_right_breaks_no_rule() {
+    for (kind, object) in [
+        ("MqttBroker", broker()),
+        ("KafkaSink", sink()),
+        ("TopicRoute", route()),
+    ] {
+        assert_eq!(broken(kind, &object, None), [""; 0], "{kind}");
+        assert_eq!(broken(kind, &object, Some(&object)), [""; 0], "{kind}");
+    }
+}
+
+#[test]
+fn each_rule_breaks_where_it_should() {
+    let login = json!({"secretRef": {"name": "login"}});
+    let cases = [
+        (
+            "MqttBroker",
+            broker(),
+            "/spec/auth",
+            json!({}),
+            "names no way to log in",
+        ),
+        (
+            "MqttBroker",
+            with(broker(), "/spec/auth", json!({"basic": login})),
+            "/spec/auth/basic",
+            json!({"secretRef": {"name": "login"}, "username": "a", "usernameKey": "b"}),
+            "two user names",
+        ),
+        (
+            "KafkaSink",
+            sink(),
+            "/spec/librdkafka",
+            json!({"acks": "1"}),
+            "a setting that is not taken",
+        ),
+        ("TopicRoute", route(), "/spec/from", json!({}), "names no source"),
+        (
+            "TopicRoute",
+            route(),
+            "/spec/to",
+            json!({}),
+            "names no destination",
+        ),
+        (
+            "TopicRoute",
+            route(),
+            "/spec/onError",
+            json!({"action": "DeadLetter"}),
+            "needs a topic",
+        ),
+        (
+            "TopicRoute",
+            route(),
+            "/spec/onError",
+            json!({"deadLetter": {"topic": "a"}}),
+            "DeadLetter only",
+        ),
+        (
+            "TopicRoute",
+            route(),
+            "/metadata/name",
+            json!("x".repeat(41)),
+            "at most 40",
+        ),
+        (
+            "TopicRoute",
+            route(),
+            "/metadata/name",
+            json!("a.b"),
+            "at most 40",
+        ),
+        ("TopicRoute", route(), "/metadata/name", json!("a-"), "at most 40"),
+        ("TopicRoute", route(), "/metadata/name", json!("1a"), "at most 40"),
+    ];
+    for (kind, right, place, wrong, message) in cases {
+        assert_eq!(broken(kind, &right, None), [""; 0], "{kind} {place}");
+        let found = broken(kind, &with(right, place, wrong), None);
+        assert!(
+            found.len() == 1 && found[0].contains(message),
+            "{kind} {place}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn all_settings_of_the_allow_list_are_taken() {
+    for name in millrace_crds::api::LIBRDKAFKA_SETTINGS {
+        let object = with(sink(), "/spec/librdkafka", json!({*name: "1"}));
+        assert_eq!(broken("KafkaSink", &object, None), [""; 0], "{name}");
+    }
+}
+
+#[test]
+fn what_client_ids_are_made_of_never_changes() {
+    let prefix = "/spec/session";
+    let (old, new) = (
+        broker(),
+        with(broker(), prefix, json!({"clientIdPrefix": "other"})),
+    );
+    assert!(broken("MqttBroker", &new, Some(&old))[0].contains("immutable"));
+    assert!(broken("MqttBroker", &old, Some(&new))[0].contains("immutable"));
+    assert_eq!(broken("MqttBroker", &new, Some(&new)), [""; 0]);
+    assert_eq!(broken("MqttBroker", &new, None), [""; 0]);
+
+    let id = "/spec/sessionId";
+    let (none, one, two) = (
+        route(),
+        with(route(), id, json!("one")),
+        with(route(), id, json!("two")),
+    );
+    for (new, old) in [(&one, &none), (&none, &one), (&two, &one)] {
+        assert!(broken("TopicRoute", new, Some(old))[0].contains("immutable"));
+    }
+    assert_eq!(broken("TopicRoute", &one, Some(&one)), [""; 0]);
+}
+
+#[test]
+fn scaling_breaks_no_rule() {
+    for replicas in [0, 1, 8, 1000] {
+        let scaled = with(route(), "/spec/replicas", json!(replicas));
+        assert_eq!(
+            broken("TopicRoute", &scaled, Some(&route())),
+            [""; 0],
+            "{replicas}"
+        );
+    }
+}
