@@ -178,10 +178,11 @@ impl Runner {
         );
         if said || self.short_connections >= 2 {
             self.short_connections = 0;
-            let wait = Backoff::jitter(
-                Duration::from_millis(self.task.plan.failover_ms)
-                    * 2_u32.saturating_pow(self.takeovers.min(6)),
-            );
+            self.task.lane.taken_over();
+            let least =
+                Duration::from_millis(self.task.plan.failover_ms) * 2_u32.saturating_pow(self.takeovers.min(6));
+            // Never earlier: the other client has that long to be told that the lane is not its own.
+            let wait = least + Backoff::jitter(least) / 4;
             self.takeovers += 1;
             self.task
                 .report

@@ -15,7 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 const FILTER_VARIABLES: [&str; 2] = ["MILLRACE_LOG", "RUST_LOG"];
 
 /// What libraries may say unless the filter names them: librdkafka reports each connection attempt at `info`.
-const LIBRARIES: &str = "librdkafka=warn,rdkafka=warn,rumqttc=warn,hyper=warn";
+const LIBRARIES: &str = "librdkafka=warn,rdkafka=warn,rumqttc=warn,mqtt5=warn,hyper=warn";
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

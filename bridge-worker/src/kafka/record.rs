@@ -43,12 +43,14 @@ impl<'a> Headers<'a> {
 impl RecordRef<'_> {
     /// Key, value and headers, in bytes.
     pub(crate) fn size(&self) -> usize {
-        let headers: usize = self
-            .headers
-            .iter()
-            .map(|(name, value)| name.len() + value.len())
-            .sum();
-        self.key.map_or(0, <[u8]>::len) + self.value.len() + headers
+        match self.headers {
+            Headers::Mapped(record) if record.value().is_some() => record.size(),
+            Headers::Mapped(record) => record.size() + self.value.len(),
+            Headers::Owned(headers) => {
+                let headers: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+                self.key.map_or(0, <[u8]>::len) + self.value.len() + headers
+            }
+        }
     }
 
     pub(crate) fn to_owned(self) -> OwnedRecord {

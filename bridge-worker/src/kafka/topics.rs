@@ -33,6 +33,8 @@ pub(crate) struct Topics {
     changed: Condvar,
     /// The smallest `max.message.bytes` of all topics.
     smallest_limit: AtomicU64,
+    /// Some topic is missing: spares the usual case a look into the table.
+    any_missing: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -52,6 +54,12 @@ struct Topic {
     problem: Option<Problem>,
 }
 
+impl Topic {
+    fn is_missing(&self) -> bool {
+        self.exists == Some(false) && !self.has_existed
+    }
+}
+
 impl Topics {
     /// `wanted` are the topics known beforehand: looked at, and created if allowed, before the first record.
     pub(crate) fn new(
@@ -67,6 +75,7 @@ impl Topics {
             }),
             changed: Condvar::new(),
             smallest_limit: AtomicU64::new(u64::MAX),
+            any_missing: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         }
     }
@@ -231,6 +240,7 @@ impl TopicKeeper {
             known.exists = topic.exists.or(known.exists);
             known.max_message_bytes = topic.max_message_bytes.or(known.max_message_bytes);
             known.problem = topic.problem;
+            self.topics.any_missing.store(inner.topics.values().any(Topic::is_missing), Ordering::Relaxed);
             let smallest = inner
                 .topics
                 .values()

@@ -132,6 +132,12 @@ impl<S: Sink> Lane<S> {
         }
     }
 
+    /// Another client has had the session. It may have acknowledged what was received here, and the broker have
+    /// given the identifiers to other messages: nothing that comes can be told from a repeat any more.
+    pub(crate) fn taken_over(&mut self) {
+        self.lost.forget_session();
+    }
+
     /// The connection is gone: what was not acknowledged will be sent again by the broker.
     pub(crate) fn connection_lost(&mut self) {
         self.held = 0;

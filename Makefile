@@ -1,0 +1,42 @@
+# What a person runs. `make demo` and `make test` need nothing but Rust, on Debian 12.
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## build and run the whole thing: broker, Kafka, a plant, the bridge, and the count at the end
+	$(CARGO) run --release -p millrace -- demo
+
+.PHONY: test
+test: test-deps ## install what the tests need, and run all of them
+	$(CARGO) test --release --workspace
+
+.PHONY: test-deps
+test-deps: ## mosquitto and Java from Debian, Kafka from Maven
+	scripts/test-deps.sh
+
+.PHONY: check
+check: ## formatting and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+
+.PHONY: bench
+bench: test-deps ## the figures of README, about 15 minutes on a quiet machine
+	$(CARGO) build --release -p bridge-worker -p millrace-bench
+	target/release/millrace-bench all
+
+.PHONY: bench-quick
+bench-quick: test-deps ## the same in about 2 minutes, one run each
+	$(CARGO) build --release -p bridge-worker -p millrace-bench
+	target/release/millrace-bench all --quick --no-fail
+
+.PHONY: crds
+crds: ## write crds/*.yaml anew from the types
+	$(CARGO) run --release -p millrace -- crds --write crds
+
+.PHONY: deny
+deny: ## licences, sources and duplicates of dependencies (needs cargo-deny)
+	$(CARGO) deny check
