@@ -1,8 +1,10 @@
 //! A publisher that sends until acknowledged, and keeps account of every message.
 
 mod account;
+mod acks;
 mod builder;
 mod connection;
+mod schedule;
 mod window;
 
 use std::net::{Shutdown, TcpStream};

@@ -1,11 +1,13 @@
 //! MQTT on the wire, 3.1.1 and 5: just enough for the kit, and independent of the codec under test.
 
+mod decode;
+mod encode;
 mod packet;
 mod properties;
 mod reader;
 
+pub(crate) use encode::{put_connect, put_packet, put_publish};
 pub use packet::{Ack, Connect, Filter, Packet, Publish, Subscribe};
-pub(crate) use packet::{put_connect, put_packet, put_publish};
 pub use properties::{Properties, Value, id};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};

@@ -150,6 +150,9 @@ impl KafkaBuilder {
         set("share.coordinator.state.topic.min.isr", "1");
         set("group.initial.rebalance.delay.ms", "0");
         set("log.cleaner.enable", "false");
+        // A killed broker may not register again before its old session has run out, 9 s by default.
+        set("broker.session.timeout.ms", "3000");
+        set("broker.heartbeat.interval.ms", "500");
         // Files are made at their full size otherwise, ten megabytes for each partition.
         set("log.index.size.max.bytes", "1048576");
         // Deleted topics disappear at once.

@@ -20,7 +20,7 @@ while read -r what item; do
     folder) folders="$folders$item " ;;
     esac
 done
-for pid in $pids; do kill -KILL -- "-$pid"; done
+for pid in $pids; do kill -s KILL -- "-$pid"; done
 for folder in $folders; do rm -rf "$folder"; done
 "#;
 

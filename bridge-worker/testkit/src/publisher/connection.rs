@@ -1,20 +1,20 @@
 //! One connection of a publisher: a thread that writes, and one that reads acknowledgements.
 
 use super::account::Account;
+use super::acks::{self, Seen};
 use super::builder::PublisherBuilder;
+use super::schedule::Schedule;
 use super::window::{Message, Outcome, Resend, Window};
 use super::{Shared, Sockets};
 use crate::stamp::{MessageId, Stamp};
 use crate::wait::now_micros;
-use crate::wire::{
-    Ack, Connect, Frame, Packet, Properties, Value, Version, id, put_connect, put_data, put_varint,
-};
+use crate::wire::{Connect, Packet, Properties, Value, Version, id, put_connect, put_data, put_varint};
 use bytes::{BufMut, BytesMut};
 use std::collections::VecDeque;
-use std::io::{Error, Read, Write};
+use std::io::{Error, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,12 +22,11 @@ use std::time::{Duration, Instant};
 /// Before a message that was refused is sent anew, and before a broker that is away is tried again.
 const REFUSED_PAUSE: Duration = Duration::from_millis(200);
 const CONNECT_PAUSE: Duration = Duration::from_millis(20);
-/// The shortest step of a steady rate.
+/// The step of a steady rate, and how long acknowledgements are collected before the next look: a broker that sends
+/// one packet at a time would wake both threads for each.
 const TICK: Duration = Duration::from_millis(1);
 /// How long to wait when nothing but an acknowledgement can change anything.
 const IDLE: Duration = Duration::from_millis(20);
-/// The most a steady rate makes up for.
-const CATCH_UP: f64 = 0.25;
 /// Written at once, then a look at the acknowledgements.
 const WRITE: usize = 64 * 1024;
 
@@ -49,33 +48,6 @@ pub(super) struct Connection {
     sockets: Sockets,
 }
 
-/// A steady rate.
-struct Schedule {
-    rate: f64,
-    /// When the first message would have been due, had nothing ever been late.
-    start: Option<Instant>,
-}
-
-impl Schedule {
-    /// How many messages are due, when `begun` have been begun.
-    fn due(&mut self, begun: u64, now: Instant) -> u64 {
-        let start = *self.start.get_or_insert(now);
-        let behind = now.duration_since(start).as_secs_f64() * self.rate - begun as f64;
-        let most = (CATCH_UP * self.rate).max(1.0);
-        if behind > most {
-            self.start = start.checked_add(Duration::from_secs_f64((behind - most) / self.rate));
-        }
-        behind.clamp(0.0, most) as u64
-    }
-}
-
-/// What the reading thread has seen.
-enum Seen {
-    Puback(Ack),
-    Pubrec(Ack),
-    Pubcomp(Ack),
-}
-
 impl Connection {
     pub(super) fn new(
         index: u32,
@@ -94,7 +66,7 @@ impl Connection {
             topics,
             messages,
             begun: 0,
-            schedule: rate.map(|rate| Schedule { rate, start: None }),
+            schedule: rate.map(Schedule::new),
             refused: VecDeque::new(),
             account,
             shared,
@@ -137,7 +109,12 @@ impl Connection {
         self.resend(session_present, &mut buffer);
         let (sender, acks) = channel();
         let reading = stream.try_clone()?;
-        let reader = thread::spawn(move || read_acks(reading, input, &sender));
+        let nap = if self.schedule.is_some() {
+            TICK
+        } else {
+            Duration::ZERO
+        };
+        let reader = thread::spawn(move || acks::read(reading, input, nap, &sender));
         let result = self.exchange(&mut stream, &acks, buffer);
         if result.is_ok() {
             // DISCONNECT; the broker may be quicker to close.
@@ -166,8 +143,7 @@ impl Connection {
         );
         stream.write_all(&buffer)?;
         loop {
-            if let Some(frame) = Frame::split(input).map_err(Error::other)? {
-                let packet = Packet::decode(Version::V5, &frame).map_err(Error::other)?;
+            if let Some(packet) = Packet::take(Version::V5, input).map_err(Error::other)? {
                 let Packet::Connack {
                     session_present,
                     reason: 0,
@@ -182,7 +158,7 @@ impl Connection {
                 self.limit = allowed.min(usize::from(self.settings.window));
                 return Ok(session_present);
             }
-            read_some(stream, input)?;
+            acks::read_some(stream, input)?;
         }
     }
 
@@ -226,9 +202,12 @@ impl Connection {
                 return Ok(());
             }
             let wait = match full {
-                Fill::More => Duration::ZERO,
-                Fill::Later => TICK,
                 Fill::Blocked => IDLE,
+                Fill::More => Duration::ZERO,
+                Fill::Later => {
+                    thread::sleep(TICK);
+                    Duration::ZERO
+                }
             };
             match acks.recv_timeout(wait) {
                 Ok(batch) => batch.into_iter().for_each(|seen| self.settle(seen, &mut buffer)),
@@ -352,33 +331,4 @@ enum Fill {
 fn put_pubrel(buffer: &mut BytesMut, packet_id: u16) {
     buffer.put_slice(&[0x62, 2]);
     buffer.put_u16(packet_id);
-}
-
-/// Until the connection ends, or the other side of `sender` is gone.
-fn read_acks(mut stream: TcpStream, mut input: BytesMut, sender: &Sender<Vec<Seen>>) {
-    loop {
-        let mut batch = Vec::new();
-        while let Ok(Some(frame)) = Frame::split(&mut input) {
-            match Packet::decode(Version::V5, &frame) {
-                Ok(Packet::Puback(ack)) => batch.push(Seen::Puback(ack)),
-                Ok(Packet::Pubrec(ack)) => batch.push(Seen::Pubrec(ack)),
-                Ok(Packet::Pubcomp(ack)) => batch.push(Seen::Pubcomp(ack)),
-                _ => {}
-            }
-        }
-        if (!batch.is_empty() && sender.send(batch).is_err()) || read_some(&mut stream, &mut input).is_err() {
-            return;
-        }
-    }
-}
-
-/// Appends what has arrived; an error when the connection is over.
-fn read_some(stream: &mut TcpStream, input: &mut BytesMut) -> Result<(), Error> {
-    let mut piece = [0; 16 * 1024];
-    let read = stream.read(&mut piece)?;
-    if read == 0 {
-        return Err(Error::other("closed by the broker"));
-    }
-    input.extend_from_slice(&piece[..read]);
-    Ok(())
 }
