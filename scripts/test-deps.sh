@@ -98,7 +98,10 @@ cat >"$work/pom.xml" <<POM
 </project>
 POM
 mvn -q -B -ntp -f "$work/pom.xml" dependency:copy-dependencies \
-    -DincludeScope=runtime -DoutputDirectory="$work/jars" || fail "Maven could not fetch the jars (see above)"
+    -DincludeScope=runtime -DoutputDirectory="$work/jars" >"$work/log" 2>&1 || {
+    cat "$work/log" >&2
+    fail "Maven could not fetch the jars"
+}
 [ -e "$work/jars/kafka_$SCALA_VERSION-$KAFKA_VERSION.jar" ] || fail "Maven did not deliver Kafka's main jar"
 : >"$work/jars/.complete"
 rm -rf "$JARS"
