@@ -150,22 +150,23 @@ fn measure(case: &Case, lab: &Lab, site: &mut Option<Site>, options: &Options) -
 
 /// A run on one line, so that one sees that it goes on.
 fn line(sample: &Sample) -> String {
-    format!(
-        "{:?}: {:.0}/s, {:.2} us/message, p50 {} p99 {} us, {:.1} MiB{}{}",
+    let mut line = format!(
+        "{:?}: {:.0}/s, {:.2} us/message, p50 {} p99 {} us, {:.1} MiB",
         sample.subject,
         sample.messages as f64 / sample.seconds,
         sample.cpu_seconds * 1e6 / sample.messages.max(1) as f64,
         sample.latency_us.p50,
         sample.latency_us.p99,
         sample.peak_mib,
-        sample
-            .acks_per_read
-            .map(|acks| format!(", {acks:.1} acks per read"))
-            .unwrap_or_default(),
-        sample
-            .violations
-            .iter()
-            .map(|violation| format!("; {violation}"))
-            .collect::<String>(),
-    )
+    );
+    if let Some(acks) = sample.acks_per_read {
+        line += &format!(", {acks:.1} acks per read");
+    }
+    if let Some(own) = sample.reported_latency {
+        line += &format!(", receipt to report p50 {} p99 {} us", own.p50_us, own.p99_us);
+    }
+    for violation in &sample.violations {
+        line += &format!("; {violation}");
+    }
+    line
 }

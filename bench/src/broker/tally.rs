@@ -35,20 +35,20 @@ pub struct Snapshot {
 /// The counters of all connections.
 #[derive(Debug)]
 pub struct Tally {
-    pub(super) connections: AtomicU64,
-    pub(super) subscribed: AtomicBool,
-    pub(super) sent: AtomicU64,
+    pub(in crate::broker) connections: AtomicU64,
+    pub(in crate::broker) subscribed: AtomicBool,
+    pub(in crate::broker) sent: AtomicU64,
     acks: Mutex<Acks>,
 }
 
 /// What the reader counts; locked once per read.
 #[derive(Debug)]
-pub(super) struct Acks {
-    pub(super) acked: u64,
-    pub(super) out_of_order: u64,
-    pub(super) unknown: u64,
-    pub(super) reads: u64,
-    pub(super) latency_us: Histogram<u64>,
+pub(in crate::broker) struct Acks {
+    pub(in crate::broker) acked: u64,
+    pub(in crate::broker) out_of_order: u64,
+    pub(in crate::broker) unknown: u64,
+    pub(in crate::broker) reads: u64,
+    pub(in crate::broker) latency_us: Histogram<u64>,
 }
 
 impl Tally {
@@ -86,7 +86,7 @@ impl Tally {
         }
     }
 
-    pub(super) fn acks(&self) -> MutexGuard<'_, Acks> {
+    pub(in crate::broker) fn acks(&self) -> MutexGuard<'_, Acks> {
         self.acks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

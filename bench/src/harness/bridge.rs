@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use millrace_contract::Document;
-use millrace_contract::status::{Reason, Status};
+use millrace_contract::status::{Reason, RouteStatus, Status};
 use millrace_testkit::{Process, Usage};
 use tempfile::NamedTempFile;
 
-use super::sample::Subject;
+use super::sample::{Sample, Subject};
 
 /// How long a bridge may take to connect.
 const START: Duration = Duration::from_secs(20);
@@ -93,30 +93,29 @@ impl Bridge {
         lines[lines.len().saturating_sub(8)..].join("\n")
     }
 
-    /// What the worker says is wrong, and whether its ledger balances in the middle of everything.
-    pub fn violations(&self) -> anyhow::Result<Vec<String>> {
-        let Some(port) = self.admin else {
-            return Ok(Vec::new());
-        };
+    /// Adds to `sample` what the worker says of itself: what is wrong, whether its ledger balances in the middle
+    /// of everything, and the latency it has measured.
+    pub fn add_status(&self, sample: &mut Sample) -> anyhow::Result<()> {
+        let Some(port) = self.admin else { return Ok(()) };
         let status: Status =
             serde_json::from_str(&get(port, "/status")?).context("/status is not what the contract says")?;
-        let mut violations = Vec::new();
-        for route in &status.routes {
-            let problems = route
-                .problems
-                .iter()
-                .filter(|problem| !is_of_the_lab(problem.reason));
-            violations.extend(problems.map(|problem| format!("{:?}: {}", problem.reason, problem.message)));
-            let balance = route.ledger.balance();
-            if balance != 0 {
-                violations.push(format!(
-                    "the ledger is {balance} messages off: {:?}",
-                    route.ledger
-                ));
-            }
-        }
-        Ok(violations)
+        sample
+            .violations
+            .extend(status.routes.iter().flat_map(violations));
+        sample.reported_latency = status.routes.first().map(|route| route.latency);
+        Ok(())
     }
+}
+
+fn violations(route: &RouteStatus) -> Vec<String> {
+    let problems = route
+        .problems
+        .iter()
+        .filter(|problem| !is_of_the_lab(problem.reason));
+    let problems = problems.map(|problem| format!("{:?}: {}", problem.reason, problem.message));
+    let balance = route.ledger.balance();
+    let off = (balance != 0).then(|| format!("the ledger is {balance} messages off: {:?}", route.ledger));
+    problems.chain(off).collect()
 }
 
 /// Whether a problem is true here and says nothing about the worker: one Kafka broker has no second replica.

@@ -164,7 +164,10 @@ pub fn all(quick: bool) -> Vec<Case> {
                 },
                 down,
             },
-            rows: vec![row(Metric::PeakMib, Bound::AtMost(128.0))],
+            rows: vec![
+                row(Metric::PeakMib, Bound::AtMost(128.0)),
+                row(Metric::RecoverySeconds, Bound::Shown),
+            ],
             once: true,
         });
     }

@@ -72,7 +72,7 @@ impl Site {
             latency_us,
             ..Sample::new(subject, last - first, seconds, before, after)
         };
-        sample.violations = bridge.violations()?;
+        bridge.add_status(&mut sample)?;
         sample.expect_rate(rate);
         Ok(sample)
     }

@@ -1,5 +1,6 @@
 //! What one run of one bridge gave.
 
+use millrace_contract::status::Latency;
 use millrace_testkit::Usage;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,10 @@ pub struct Sample {
     pub out_of_order: u64,
     /// Messages acknowledged per read that the synthetic broker made: how well acks are coalesced.
     pub acks_per_read: Option<f64>,
+    /// Seconds until messages flowed again after Kafka had come back.
+    pub recovery_seconds: Option<f64>,
+    /// What the worker says itself, since its start: from receipt to delivery report.
+    pub reported_latency: Option<Latency>,
     /// What must not happen and did; such a run of the worker fails the benchmark.
     pub violations: Vec<String>,
 }
@@ -57,6 +62,8 @@ pub enum Metric {
     P50Millis,
     /// 99 % of the messages took at most this, in milliseconds.
     P99Millis,
+    /// From Kafka's return until messages flow, in seconds.
+    RecoverySeconds,
 }
 
 impl Metric {
@@ -69,6 +76,7 @@ impl Metric {
             Self::PeakMib => "peak resident MiB",
             Self::P50Millis => "p50 ms",
             Self::P99Millis => "p99 ms",
+            Self::RecoverySeconds => "recovery s",
         }
     }
 
@@ -77,7 +85,7 @@ impl Metric {
         match self {
             Self::PerSecond => 0,
             Self::ResidentMib | Self::PeakMib => 1,
-            Self::CpuMicros | Self::P50Millis | Self::P99Millis => 2,
+            Self::CpuMicros | Self::P50Millis | Self::P99Millis | Self::RecoverySeconds => 2,
         }
     }
 
@@ -88,6 +96,7 @@ impl Metric {
             Self::PerSecond => sample.messages as f64 / sample.seconds,
             Self::ResidentMib => sample.resident_mib,
             Self::PeakMib => sample.peak_mib,
+            Self::RecoverySeconds => sample.recovery_seconds.unwrap_or(f64::NAN),
             Self::P50Millis | Self::P99Millis if sample.latency_us.count == 0 => f64::NAN,
             Self::P50Millis => sample.latency_us.p50 as f64 / 1000.0,
             Self::P99Millis => sample.latency_us.p99 as f64 / 1000.0,
@@ -119,6 +128,8 @@ impl Sample {
             latency_us: Percentiles::default(),
             out_of_order: 0,
             acks_per_read: None,
+            recovery_seconds: None,
+            reported_latency: None,
             violations: Vec::new(),
         }
     }
@@ -141,22 +152,25 @@ mod tests {
     use super::*;
 
     fn sample() -> Sample {
+        let before = Usage {
+            cpu_micros: 500_000,
+            rss_bytes: 0,
+            peak_rss_bytes: 0,
+        };
+        let after = Usage {
+            cpu_micros: 2_000_000,
+            rss_bytes: 10 << 20,
+            peak_rss_bytes: 12 << 20,
+        };
+        let latency_us = Percentiles {
+            p50: 900,
+            p99: 1500,
+            max: 2000,
+            count: 10,
+        };
         Sample {
-            subject: Subject::Worker,
-            messages: 2_000_000,
-            seconds: 2.0,
-            cpu_seconds: 1.5,
-            resident_mib: 10.0,
-            peak_mib: 12.0,
-            latency_us: Percentiles {
-                p50: 900,
-                p99: 1500,
-                max: 2000,
-                count: 10,
-            },
-            out_of_order: 0,
-            acks_per_read: None,
-            violations: Vec::new(),
+            latency_us,
+            ..Sample::new(Subject::Worker, 2_000_000, 2.0, before, after)
         }
     }
 

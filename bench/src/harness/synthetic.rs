@@ -62,6 +62,19 @@ impl Rig {
     fn look(&mut self) -> anyhow::Result<(Snapshot, Usage)> {
         Ok((self.broker.ask("stats")?, self.bridge.usage()?))
     }
+
+    /// Seconds until new messages flow, after `acked` of them. `None`: they do not.
+    fn recovery(&mut self, acked: u64) -> anyhow::Result<Option<f64>> {
+        let back = Instant::now();
+        let flowing = acked + 2 * u64::from(u16::MAX); // more than can have been in flight
+        while back.elapsed() < RECOVERY {
+            if self.look()?.0.acked > flowing {
+                return Ok(Some(back.elapsed().as_secs_f64()));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(None)
+    }
 }
 
 /// One run.
@@ -72,7 +85,7 @@ pub fn run(lab: &Lab, load: &Synthetic, subject: Subject, timing: Timing) -> any
     std::thread::sleep(timing.measure);
     let (last, after) = rig.look()?;
     let mut sample = sample(subject, &first, &last, before, after);
-    sample.violations.extend(rig.bridge.violations()?);
+    rig.bridge.add_status(&mut sample)?;
     sample.expect_rate(load.rate);
     Ok(sample)
 }
@@ -97,43 +110,39 @@ pub fn run_outage(
     let (last, after) = rig.look()?;
     let mut sample = sample(subject, &first, &last, before, after);
     rig.kafka.ask::<Done>("up")?;
-    let back = Instant::now();
-    loop {
-        let seen: Snapshot = rig.broker.ask("stats")?;
-        if seen.acked > last.acked + 2 * u64::from(u16::MAX) {
-            break;
-        }
-        if back.elapsed() > RECOVERY {
-            sample
-                .violations
-                .push(format!("no messages {RECOVERY:?} after Kafka came back"));
-            break;
-        }
-        rig.bridge.usage()?;
-        std::thread::sleep(Duration::from_millis(20));
+    sample.recovery_seconds = rig.recovery(last.acked)?;
+    sample.violations = violations(&rig.broker.ask("stats")?);
+    if sample.recovery_seconds.is_none() {
+        let violation = format!("no messages {RECOVERY:?} after Kafka came back");
+        sample.violations.push(violation);
     }
     Ok(sample)
 }
 
 /// What the two ends of an interval say.
 fn sample(subject: Subject, first: &Snapshot, last: &Snapshot, before: Usage, after: Usage) -> Sample {
-    let mut violations = Vec::new();
-    if last.connections != 1 {
-        violations.push(format!("connected {} times", last.connections));
-    }
-    if last.unknown > 0 {
-        violations.push(format!("{} acks of ids that were not outstanding", last.unknown));
-    }
-    if last.out_of_order > 0 {
-        violations.push(format!("{} acks out of order", last.out_of_order));
-    }
     let messages = last.acked - first.acked;
     let seconds = (last.at_ns - first.at_ns) as f64 / 1e9;
     Sample {
         latency_us: last.latency_us,
         out_of_order: last.out_of_order,
         acks_per_read: Some(messages as f64 / (last.reads - first.reads).max(1) as f64),
-        violations,
+        violations: violations(last),
         ..Sample::new(subject, messages, seconds, before, after)
     }
+}
+
+/// What an honest client does not do.
+fn violations(seen: &Snapshot) -> Vec<String> {
+    let mut violations = Vec::new();
+    if seen.connections != 1 {
+        violations.push(format!("connected {} times", seen.connections));
+    }
+    if seen.unknown > 0 {
+        violations.push(format!("{} acks of ids that were not outstanding", seen.unknown));
+    }
+    if seen.out_of_order > 0 {
+        violations.push(format!("{} acks out of order", seen.out_of_order));
+    }
+    violations
 }
