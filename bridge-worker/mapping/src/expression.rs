@@ -5,6 +5,7 @@ mod functions;
 mod number;
 mod operator;
 mod scope;
+mod steps;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use cel::parser::{Expression as Ast, Parser};
 use cel::{Context, Env, ExecutionError, Value};
 
 use crate::error::{MapError, Part, shorten};
+use crate::output;
 
 pub(crate) use check::{Form, Known};
 pub(crate) use number::{Number, Whole};
@@ -23,6 +25,9 @@ pub(crate) use scope::Scope;
 const MAX_LENGTH: usize = 4096;
 /// How deep brackets may nest: the parser descends about ten calls for each.
 const MAX_NESTING: usize = 24;
+/// Most names, literals, operators and brackets: a chain of them is parsed into something as deep as it is long,
+/// and recursion goes that deep before [`MAX_DEPTH`] can be checked.
+const MAX_TOKENS: usize = 1024;
 /// How deep the parsed expression may be. Evaluation, and even dropping it, recurses that deep: `1+1+1+...`
 /// needs no brackets to be deep.
 const MAX_DEPTH: usize = 64;
@@ -32,6 +37,7 @@ pub(crate) fn environment() -> Result<Arc<Env>, cel::DeclarationError> {
     let mut env = Env::default().with_optional_support(false).with_stdlib();
     operator::declare(&mut env)?;
     functions::declare(&mut env)?;
+    steps::declare(&mut env)?;
     Ok(Arc::new(env))
 }
 
@@ -89,11 +95,7 @@ impl Expression {
     pub(crate) fn holds(&self, env: &Arc<Env>, scope: &Scope<'_>, part: &Part) -> Result<bool, MapError> {
         self.evaluate(env, scope, part, |value| match value.downcast_ref::<CelBool>() {
             Some(bool) => Ok(*bool.inner()),
-            None => Err(MapError::ResultType {
-                part: part.clone(),
-                found: value.get_type().name().to_owned(),
-                wanted: "bool",
-            }),
+            None => Err(output::result_type(value, part, "bool")),
         })
     }
 }
@@ -108,10 +110,18 @@ fn check_size(source: &str) -> Result<(), String> {
             source.len()
         ));
     }
-    let nesting = check::nesting(source);
-    if nesting > MAX_NESTING {
+    let size = check::measure(source);
+    if size.nesting > MAX_NESTING {
         return Err(format!(
-            "brackets are nested {nesting} deep, at most {MAX_NESTING} are possible; shorten the expression"
+            "brackets are nested {} deep, at most {MAX_NESTING} are possible; shorten the expression",
+            size.nesting
+        ));
+    }
+    if size.tokens > MAX_TOKENS {
+        return Err(format!(
+            "the expression has {} names, literals, operators and brackets, at most {MAX_TOKENS} are possible; \
+             shorten it",
+            size.tokens
         ));
     }
     Ok(())

@@ -77,7 +77,12 @@ pub(crate) fn write(propagate: &[Propagate], message: &Message<'_>, headers: &mu
             Propagate::CorrelationData => properties.and_then(|p| p.correlation_data.as_deref()),
             Propagate::UserProperties => {
                 for (name, value) in properties.map_or(&[][..], |p| &p.user) {
-                    headers.push(USER_PREFIX, name, value.as_bytes());
+                    // MQTT forbids U+0000 in a text, but not every broker checks; Kafka clients end a name there.
+                    if name.contains('\0') {
+                        headers.push(USER_PREFIX, &name.replace('\0', "\u{fffd}"), value.as_bytes());
+                    } else {
+                        headers.push(USER_PREFIX, name, value.as_bytes());
+                    }
                 }
                 None
             }

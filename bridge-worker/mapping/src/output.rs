@@ -108,10 +108,15 @@ fn key_text<'a>(key: &'a CelMapKey<'_>) -> std::borrow::Cow<'a, str> {
     }
 }
 
-fn result_type(value: &dyn Val, part: &Part, wanted: &'static str) -> MapError {
+/// The error that a value is not of a type its place can take.
+pub(crate) fn result_type(value: &dyn Val, part: &Part, wanted: &'static str) -> MapError {
+    let found = match value.get_type().name() {
+        "null_type" => "null",
+        name => name,
+    };
     MapError::ResultType {
         part: part.clone(),
-        found: value.get_type().name().to_owned(),
+        found: found.to_owned(),
         wanted,
     }
 }

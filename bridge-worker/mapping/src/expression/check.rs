@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr};
+use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators};
 use millrace_contract::PayloadFormat;
 
 use super::functions::{GET, MERGE, WITHOUT};
@@ -109,27 +109,43 @@ const MACROS: [(&str, &str); 6] = [
     ("map", "list.map(name, expression)"),
 ];
 
-/// How deep the brackets of a source nest, those in texts not counted.
-pub(super) fn nesting(source: &str) -> usize {
+/// How large a source is, in ways that bound the work of parsing it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Size {
+    /// How deep brackets nest.
+    pub(super) nesting: usize,
+    /// How many names, literals, operators and brackets there are, or a few more.
+    pub(super) tokens: usize,
+}
+
+/// Measures a source, whether or not it is an expression. Brackets in texts do not count.
+pub(super) fn measure(source: &str) -> Size {
     let bytes = source.as_bytes();
-    let (mut depth, mut deepest, mut at) = (0_usize, 0_usize, 0);
+    let is_word = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
+    let mut size = Size::default();
+    let (mut depth, mut at) = (0_usize, 0);
     while let Some(byte) = bytes.get(at) {
+        at += match byte {
+            b' ' | b'\t' | b'\r' | b'\n' | b'\x0c' => {
+                at += 1;
+                continue;
+            }
+            // A text that does not end is for the parser to refuse.
+            b'\'' | b'"' => string_length(bytes, at).unwrap_or(bytes.len()),
+            word if is_word(word) => bytes[at..].iter().take_while(|b| is_word(b)).count(),
+            _ => 1,
+        };
+        size.tokens += 1;
         match byte {
             b'(' | b'[' | b'{' => {
                 depth += 1;
-                deepest = deepest.max(depth);
+                size.nesting = size.nesting.max(depth);
             }
             b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            b'\'' | b'"' => {
-                // A text that does not end is for the parser to refuse.
-                at += string_length(bytes, at).unwrap_or(bytes.len());
-                continue;
-            }
             _ => {}
         }
-        at += 1;
     }
-    deepest
+    size
 }
 
 /// The longest way from the root of a parsed expression to a leaf. Does not recurse: it is asked before anything
@@ -247,7 +263,10 @@ impl<'a> Checker<'a> {
     fn visit(&mut self, node: &'a IdedExpr) -> Result<(), String> {
         match &node.expr {
             Expr::Ident(name) => return self.variable(name),
-            Expr::Call(call) => check_call(call)?,
+            Expr::Call(call) => {
+                check_call(call)?;
+                self.comparison(call)?;
+            }
             Expr::Select(select) => self.select(select)?,
             Expr::Struct(made) => {
                 return Err(format!(
@@ -307,6 +326,25 @@ impl<'a> Checker<'a> {
             write!(list, "`{name}`, ").ok();
         }
         list + "`payload`, `message`"
+    }
+
+    /// A comparison that is never true, whatever message comes.
+    fn comparison(&self, call: &CallExpr) -> Result<(), String> {
+        let is_equality = matches!(call.func_name.as_str(), operators::EQUALS | operators::NOT_EQUALS);
+        let [left, right] = call.args.as_slice() else {
+            return Ok(());
+        };
+        let is_text = |side: &IdedExpr| matches!(side.expr, Expr::Literal(LiteralValue::String(_)));
+        let is_payload = |side: &IdedExpr| is_ident(side, "payload") && !self.local.contains(&"payload");
+        if is_equality
+            && self.known.payload == PayloadFormat::Bytes
+            && ((is_payload(left) && is_text(right)) || (is_text(left) && is_payload(right)))
+        {
+            return Err("the payload is bytes and never equals a text; write `b'...'` or set the payload's format to \
+                        Text"
+                .to_owned());
+        }
+        Ok(())
     }
 
     /// Fields that cannot be there, whatever message comes.

@@ -6,11 +6,11 @@
 
 use cel::common::ast::{EntryExpr, Expr, IdedExpr, operators};
 use cel::common::types::{CelBytes, CelDouble, CelInt, CelList, CelString, CelUInt, DYN_TYPE};
-use cel::common::value::{CowVal, Val};
+use cel::common::value::{CowVal, StaticVal, Val};
 use cel::{DeclarationError, Env, ExecutionError};
 
-use super::functions;
 use super::number::{Number, Whole, is_exact};
+use super::{functions, steps};
 
 /// Largest text, byte string or list that `+` makes, in bytes or elements: `a + a` doubles it each time.
 const MAX_SUM: usize = 16 << 20;
@@ -35,7 +35,7 @@ pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     env.add_overload(NEGATE, NEGATE, vec![DYN_TYPE], negate)
 }
 
-/// Replaces CEL's arithmetic by ours.
+/// Replaces CEL's arithmetic by ours, and makes loops count their turns.
 pub(super) fn rewrite(ast: &mut IdedExpr) {
     match &mut ast.expr {
         Expr::Call(call) => {
@@ -63,6 +63,7 @@ pub(super) fn rewrite(ast: &mut IdedExpr) {
             rewrite(&mut fold.loop_cond);
             rewrite(&mut fold.loop_step);
             rewrite(&mut fold.result);
+            steps::count(fold);
         }
         Expr::List(list) => list.elements.iter_mut().for_each(rewrite),
         Expr::Select(select) => rewrite(&mut select.operand),
@@ -107,20 +108,20 @@ fn binary<'b, 'v>(args: Vec<CowVal<'b, 'v>>, operator: Operator) -> Result<CowVa
         return Err(ExecutionError::invalid_argument_count(2, args.len()));
     };
     let (left, right) = (left.as_ref(), right.as_ref());
+    let both_small = |is_small: fn(&dyn Val) -> bool| is_small(left) && is_small(right);
+    if both_small(is_small::<CelInt>) || both_small(is_small::<CelUInt>) {
+        return native(operator, left, right);
+    }
     match (Number::of(left), Number::of(right)) {
-        (Some(a), Some(b))
-            if !(is_small::<CelInt>(left, a) && is_small::<CelInt>(right, b))
-                && !(is_small::<CelUInt>(left, a) && is_small::<CelUInt>(right, b)) =>
-        {
-            compute(operator, a, b).map(Number::into_value)
-        }
+        (Some(left), Some(right)) => compute(operator, left, right).map(Number::into_value),
         _ => native(operator, left, right),
     }
 }
 
 /// Whether this is an `int` (or `uint`) that JSON would not have given.
-fn is_small<T: cel::common::value::StaticVal>(value: &dyn Val, number: Number) -> bool {
-    value.downcast_ref::<T>().is_some() && matches!(number, Number::Whole(whole) if is_exact(whole))
+fn is_small<T: StaticVal>(value: &dyn Val) -> bool {
+    value.downcast_ref::<T>().is_some()
+        && matches!(Number::of(value), Some(Number::Whole(whole)) if is_exact(whole))
 }
 
 /// Exact while operands and result are whole, else the arithmetic of doubles.

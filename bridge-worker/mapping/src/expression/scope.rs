@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use cel::common::types::{CelBool, CelBytes, CelInt, CelList, CelMap, CelMapKey, CelString};
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 
+use super::steps::{LEFT, Steps};
 use crate::message::{Message, Properties};
 
 /// Fields of `message`.
@@ -30,6 +32,8 @@ pub(crate) struct Scope<'m> {
     /// What the names stand for, as ranges of the topic.
     captured: &'m [Range<usize>],
     payload: Option<Box<dyn Val + 'm>>,
+    /// Made when the first loop asks for it.
+    steps: OnceLock<Steps>,
 }
 
 impl<'m> Scope<'m> {
@@ -39,6 +43,7 @@ impl<'m> Scope<'m> {
             names,
             captured,
             payload: None,
+            steps: OnceLock::new(),
         }
     }
 
@@ -117,11 +122,17 @@ impl VariableResolver for Scope<'_> {
     /// CEL asks for the longest name first: `message.topic` before `message`, so the map is rarely needed.
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
         if let Some(field) = variable.strip_prefix("message.") {
-            return self.field(field).map(|value| CowVal::Owned(value));
+            return self.field(field).map(CowVal::Owned);
         }
         match variable {
-            "payload" => self.payload.as_deref().map(|value| CowVal::Borrowed(value)),
+            "payload" => self.payload.as_deref().map(CowVal::Borrowed),
             "message" => Some(CowVal::owned(self.whole_message())),
+            LEFT => {
+                let steps = self
+                    .steps
+                    .get_or_init(|| Steps::for_payload(self.message.payload.len()));
+                Some(CowVal::Borrowed(steps))
+            }
             name => {
                 let position = self.names.iter().position(|known| known == name)?;
                 Some(CowVal::owned(CelString::from(self.name(position))))

@@ -1,0 +1,44 @@
+//! A file of manifests.
+
+use millrace_contract::Value;
+use millrace_crds::{ManifestFile, RenderOptions, SessionSource, document, validate};
+use millrace_mapping::{Filter, Mapper};
+
+/// Whatever is in the file: each object is refused with words, or a route of accepted objects can be run.
+pub fn run(data: &[u8]) {
+    let text = String::from_utf8_lossy(data).into_owned();
+    let report = validate(&[ManifestFile {
+        path: "fuzz.yaml".to_owned(),
+        text,
+    }]);
+    assert!(
+        report
+            .findings
+            .iter()
+            .all(|finding| !finding.message.is_empty() && finding.line > 0)
+    );
+    let options = RenderOptions {
+        session: SessionSource::Instance("fuzz"),
+        secrets: &|key| Value::Literal(key.key.to_owned()),
+    };
+    for route in &report.objects.routes {
+        let (Some(broker), Some(sink)) = (report.objects.broker_of(route), report.objects.sink_of(route))
+        else {
+            continue;
+        };
+        let document = match document(route, broker, sink, &options) {
+            Ok(document) => document,
+            Err(error) => panic!("validation passed what cannot be rendered: {error}"),
+        };
+        let filters: Result<Vec<_>, _> = document
+            .source
+            .subscriptions
+            .iter()
+            .map(|subscription| Filter::parse(&subscription.filter))
+            .collect();
+        let filters = filters.expect("validation passed a wrong filter");
+        if let Err(errors) = Mapper::compile(&document.mapping, &filters, document.source.payload) {
+            panic!("validation passed a wrong mapping: {errors:?}");
+        }
+    }
+}
