@@ -88,14 +88,17 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).ok();
 }
 
-/// Writes `85.0` as `85`: JSON does not tell them apart, and neither do expressions.
+/// Writes `85.0` as `85`: JSON does not tell them apart, and neither do expressions. Keys are made of numbers, so
+/// the form must never change; it is that of JavaScript, without a plus sign in the exponent.
 fn write_number(number: Number, out: &mut Vec<u8>, part: &Part) -> Result<(), MapError> {
-    match number {
-        // Writing to memory cannot fail.
-        Number::Whole(whole) => write!(out, "{whole}").ok(),
-        Number::Real(real) if real.is_finite() => serde_json::to_writer(out, &real).ok(),
+    let written = match number {
+        Number::Whole(whole) => write!(out, "{whole}"),
+        Number::Real(real) if (1e-7..1e21).contains(&real.abs()) => write!(out, "{real}"),
+        Number::Real(real) if real.is_finite() => write!(out, "{real:e}"),
         Number::Real(_) => return Err(MapError::NumberNotFinite { part: part.clone() }),
     };
+    // Writing to memory cannot fail.
+    written.ok();
     Ok(())
 }
 

@@ -107,10 +107,7 @@ fn identifiers_of_64_bits_keep_all_digits() {
     assert_eq!(value("payload.id == 9007199254740993", payload).unwrap(), "true");
     assert_eq!(value("payload.id == 9007199254740992", payload).unwrap(), "false");
     assert_eq!(value("payload.id % 10", payload).unwrap(), "3");
-    assert_eq!(
-        value("payload.id * 1.5", payload).unwrap(),
-        "1.351079888211149e+16"
-    );
+    assert_eq!(value("payload.id * 1.5", payload).unwrap(), "13510798882111488");
     assert_eq!(value("-payload.id", payload).unwrap(), "-9007199254740993");
 }
 
@@ -134,16 +131,33 @@ fn nanoseconds_divide_like_any_other_number() {
 fn what_does_not_fit_64_bits_becomes_a_double_and_no_error() {
     assert_eq!(
         value("payload * payload", "9223372036854775807").unwrap(),
-        "8.507059173023462e+37"
+        "8.507059173023462e37"
     );
     assert_eq!(
         value("payload * 4096", "9223372036854775807").unwrap(),
-        "3.777893186295716e+22"
+        "3.777893186295716e22"
     );
     assert_eq!(
         value("payload", "123456789012345678901234567890").unwrap(),
-        "1.2345678901234568e+29"
+        "1.2345678901234568e29"
     );
+}
+
+#[test]
+fn numbers_are_written_the_shortest_way() {
+    for (written, expected) in [
+        ("0.1", "0.1"),
+        ("-0.0", "0"),
+        ("1e20", "100000000000000000000"),
+        ("1e21", "1e21"),
+        ("-1.5E+300", "-1.5e300"),
+        ("0.0000001", "0.0000001"),
+        ("0.00000001", "1e-8"),
+        ("5e-324", "5e-324"),
+        ("21.50", "21.5"),
+    ] {
+        assert_eq!(value("payload", written).unwrap(), expected);
+    }
 }
 
 #[test]
