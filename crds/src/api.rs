@@ -29,7 +29,7 @@ pub const GROUP: &str = "millrace.dev";
 pub const VERSION: &str = "v1alpha1";
 
 /// What [`MqttBroker`], [`KafkaSink`] and [`TopicRoute`] have in common.
-pub trait Named {
+pub(crate) trait Named {
     /// `metadata.name`; empty if it has none.
     fn name(&self) -> &str;
 

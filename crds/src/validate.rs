@@ -25,7 +25,6 @@ use crate::api::{KafkaSink, MqttBroker, TopicRoute};
 use kinds::{Found, Identity, Kinds};
 use path::FieldPath;
 pub use report::{Finding, ManifestFile, Objects, Report, Severity};
-use structural::Problem;
 
 /// Checks a set of manifests: YAML, the schemas, the CEL rules (feature `cel`), filters, templates and
 /// expressions, and what the objects say of each other.
@@ -149,8 +148,7 @@ impl<'f> Manifest<'f> {
                 return;
             }
         };
-        let problems = kind.check_schema(&mut value);
-        self.add_errors(problems);
+        self.add_all(kind.check_schema(&mut value));
         match kind.name.as_str() {
             "MqttBroker" => self.typed(&value, |object| (broker::check(&object), Object::Broker(object))),
             "KafkaSink" => self.typed(&value, |object| (sink::check(&object), Object::Sink(object))),
@@ -158,14 +156,8 @@ impl<'f> Manifest<'f> {
         }
         // Last, because a rule about a map or list knows less well what is wrong in it.
         if !matches!(self.object, Object::Unknown) {
-            self.add_errors(kind.check_rules(&value));
+            self.add_all(kind.check_rules(&value));
         }
-    }
-
-    fn add_errors(&mut self, problems: Vec<Problem>) {
-        problems
-            .into_iter()
-            .for_each(|problem| self.add(Note::error(problem.path, problem.message)));
     }
 
     /// Checks what the schema cannot, as far as the object can be read.
@@ -178,7 +170,7 @@ impl<'f> Manifest<'f> {
             Ok(object) => {
                 let (notes, object) = check(Box::new(object));
                 self.object = object;
-                notes.into_iter().for_each(|note| self.add(note));
+                self.add_all(notes);
             }
             // Its schema has complained already: a test holds schemas and types together.
             Err(error) if self.notes.is_empty() => {
@@ -189,6 +181,10 @@ impl<'f> Manifest<'f> {
             }
             Err(_) => {}
         }
+    }
+
+    fn add_all(&mut self, notes: Vec<Note>) {
+        notes.into_iter().for_each(|note| self.add(note));
     }
 
     /// Adds a note, unless something is known to be wrong with the same field already: the first check to

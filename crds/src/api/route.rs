@@ -62,14 +62,14 @@ pub struct TopicRouteSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8), regex(pattern = patterns::SESSION_ID))]
     pub session_id: Option<String>,
-    /// Where messages come from: exactly one of `mqtt`.
+    /// Where messages come from. Exactly one of: `mqtt`.
     pub from: RouteSource,
     /// Expression: messages for which it is false are filtered, that is acknowledged and not written. One for which
     /// it fails goes the way of `onError`. Absent: all messages are written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub when: Option<String>,
-    /// Where records go: exactly one of `kafka`.
+    /// Where records go. Exactly one of: `kafka`.
     pub to: RouteDestination,
     /// What happens to a message that cannot be delivered: one that cannot be mapped, or that Kafka refuses for good.
     #[serde(default)]

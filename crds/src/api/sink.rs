@@ -48,7 +48,7 @@ pub struct KafkaSinkSpec {
 macro_rules! librdkafka_settings {
     ($first:literal $(, $more:literal)*) => {
         /// The settings that `spec.librdkafka` takes: none touches acks, idempotence, timeouts, retries or
-        /// in-flight, and none is set by the worker itself.
+        /// in-flight, and but for `partitioner`, which has a default, none is set by the worker itself.
         pub const LIBRDKAFKA_SETTINGS: &[&str] = &[$first $(, $more)*];
         const LIBRDKAFKA_RULE: &str = concat!("self.all(k, k in ['", $first, "'" $(, ", '", $more, "'")*, "])");
         const LIBRDKAFKA_MESSAGE: &str =
@@ -65,11 +65,8 @@ librdkafka_settings!(
     "debug",
     "enable.metrics.push",
     "partitioner",
-    "socket.keepalive.enable",
-    "socket.nagle.disable",
     "socket.receive.buffer.bytes",
-    "socket.send.buffer.bytes",
-    "sticky.partitioning.linger.ms"
+    "socket.send.buffer.bytes"
 );
 
 /// What may be done about the topics that match a pattern.

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::path::FieldPath;
-use super::structural::{self, Problem};
 use super::suggest;
+use super::{Note, structural};
 use crate::api::{GROUP, VERSION, patterns};
 use crate::schema;
 
@@ -111,19 +111,19 @@ impl Kind {
     }
 
     /// Checks an object against the schema, and fills in the schema's defaults.
-    pub(super) fn check_schema(&self, object: &mut Value) -> Vec<Problem> {
+    pub(super) fn check_schema(&self, object: &mut Value) -> Vec<Note> {
         structural::check(&self.schema, object)
     }
 
     /// Checks an object that can be read as its type against the CEL rules in the schema.
     #[cfg(feature = "cel")]
-    pub(super) fn check_rules(&self, object: &Value) -> Vec<Problem> {
+    pub(super) fn check_rules(&self, object: &Value) -> Vec<Note> {
         self.rules.check(object)
     }
 
     /// Without feature `cel` rules are left to the API server.
     #[cfg(not(feature = "cel"))]
-    pub(super) fn check_rules(&self, _: &Value) -> Vec<Problem> {
+    pub(super) fn check_rules(&self, _: &Value) -> Vec<Note> {
         Vec::new()
     }
 }
@@ -188,10 +188,10 @@ impl Identity {
             namespace,
             name,
         } = self;
-        if name.is_empty() {
-            kind.clone()
-        } else {
-            format!("{kind} {namespace}/{name}")
+        match (kind.as_str(), name.as_str()) {
+            (kind, "") => kind.to_owned(),
+            ("", name) => format!("{namespace}/{name}"),
+            (kind, name) => format!("{kind} {namespace}/{name}"),
         }
     }
 }

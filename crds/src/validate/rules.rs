@@ -3,9 +3,9 @@
 use kube::core::cel::{CompiledSchema, ErrorKind, Validator, compile_schema};
 use serde_json::Value;
 
+use super::Note;
 use super::kinds::name_path;
 use super::path::FieldPath;
-use super::structural::Problem;
 
 pub(super) struct Rules(CompiledSchema);
 
@@ -18,7 +18,7 @@ impl Rules {
     ///
     /// A rule that cannot be evaluated says nothing: either the schema has already complained about what it speaks
     /// of, or the API server will decide. A test shows that each rule can be evaluated.
-    pub(super) fn check(&self, object: &Value) -> Vec<Problem> {
+    pub(super) fn check(&self, object: &Value) -> Vec<Note> {
         let failures = match Validator::new().validate_compiled(&self.0, object, None) {
             Ok(()) => return Vec::new(),
             Err(failures) => failures,
@@ -27,21 +27,15 @@ impl Rules {
             .into_iter()
             .filter(|failure| failure.kind == ErrorKind::ValidationFailure);
         broken
-            .map(|failure| problem(&failure.field_path, failure.message))
+            .map(|failure| note(&failure.field_path, &failure.message))
             .collect()
     }
 }
 
-fn problem(path: &str, message: String) -> Problem {
+fn note(path: &str, message: &str) -> Note {
     // A rule at the root can see nothing else of the metadata, and has to say so in its message.
     match message.strip_prefix("metadata.name ") {
-        Some(rest) => Problem {
-            path: name_path(),
-            message: rest.to_owned(),
-        },
-        None => Problem {
-            path: FieldPath::parse(path),
-            message,
-        },
+        Some(rest) => Note::error(name_path(), rest),
+        None => Note::error(FieldPath::parse(path), message),
     }
 }

@@ -72,6 +72,9 @@ fn reason(key: &str) -> Option<&'static str> {
             "message.max",
             "metadata",
             "statistics",
+            "keepalive",
+            "nagle",
+            "sticky.",
         ]) =>
         {
             "is set by Millrace itself"

@@ -9,54 +9,37 @@ mod scalars;
 use regex::Regex;
 use serde_json::{Map, Value};
 
+use super::Note;
 use super::path::{FieldPath, Step};
 
-/// Something wrong with a field, and what to write instead.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Problem {
-    pub(super) path: FieldPath,
-    pub(super) message: String,
-}
-
 /// Checks `value` against `schema`. Afterwards it has the schema's defaults and no unknown fields.
-pub(super) fn check(schema: &Value, value: &mut Value) -> Vec<Problem> {
+pub(super) fn check(schema: &Value, value: &mut Value) -> Vec<Note> {
     let mut checker = Checker {
         root: schema,
-        problems: Vec::new(),
+        notes: Vec::new(),
     };
     checker.value(schema, value, &FieldPath::default());
-    checker.problems
+    checker.notes
 }
 
 struct Checker<'s> {
     root: &'s Value,
-    problems: Vec<Problem>,
+    notes: Vec<Note>,
 }
 
 impl Checker<'_> {
     fn problem(&mut self, path: &FieldPath, message: impl Into<String>) {
-        self.problems.push(Problem {
-            path: path.clone(),
-            message: message.into(),
-        });
+        self.notes.push(Note::error(path.clone(), message));
     }
 
     fn value(&mut self, schema: &Value, value: &mut Value, path: &FieldPath) {
-        let is_size = is_true(schema, "x-kubernetes-int-or-string");
-        if !is_size && text(schema, "type").is_empty() {
+        if !has_type(schema) {
             return;
         }
         if value.is_null() {
-            let comment = match path.steps().last() {
-                Some(Step::Key(key)) if key == "filter" => " (`#` begins a comment: put it in quotes)",
-                _ => "",
-            };
-            return self.problem(
-                path,
-                format!("has no value: write one{comment}, or remove the line"),
-            );
+            return self.problem(path, nothing(path));
         }
-        if is_size {
+        if is_size(schema) {
             match value {
                 Value::Number(number) if number.is_i64() => {}
                 Value::String(text) => self.string(schema, text, path),
@@ -140,20 +123,17 @@ impl Checker<'_> {
                 ),
             );
         }
-        if let Some(values) = schema["additionalProperties"].as_object() {
-            let values = Value::Object(values.clone());
+        if schema["additionalProperties"].is_object() {
+            self.drop_nulls(entries, path, |_| false);
             for (key, value) in entries.iter_mut() {
-                self.value(&values, value, &path.key(key));
+                self.value(&schema["additionalProperties"], value, &path.key(key));
             }
-            return;
-        }
-        let Some(properties) = schema["properties"].as_object() else {
-            return;
-        };
-        self.fields(schema, properties, entries, path);
-        for (name, property) in properties {
-            if let Some(value) = entries.get_mut(name) {
-                self.value(property, value, &path.key(name));
+        } else if let Some(properties) = schema["properties"].as_object() {
+            self.fields(schema, properties, entries, path);
+            for (name, property) in properties {
+                if let Some(value) = entries.get_mut(name) {
+                    self.value(property, value, &path.key(name));
+                }
             }
         }
     }
@@ -168,6 +148,15 @@ impl Checker<'_> {
         if let Some(message) = value.and_then(|value| scalars::integer(schema, value)) {
             self.problem(path, message);
         }
+    }
+}
+
+fn nothing(path: &FieldPath) -> &'static str {
+    match path.steps().last() {
+        Some(Step::Key(key)) if key == "filter" => {
+            "has no value: write one (`#` begins a comment: put it in quotes)"
+        }
+        _ => "has no value: write one, or remove the line",
     }
 }
 
@@ -188,8 +177,18 @@ fn text<'s>(schema: &'s Value, keyword: &str) -> &'s str {
     schema[keyword].as_str().unwrap_or_default()
 }
 
-fn is_true(schema: &Value, keyword: &str) -> bool {
-    schema[keyword].as_bool() == Some(true)
+/// The items of a list of texts.
+fn texts(list: &Value) -> impl Iterator<Item = &str> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str)
+}
+
+fn is_size(schema: &Value) -> bool {
+    schema["x-kubernetes-int-or-string"] == true
+}
+
+/// Whether the schema says anything about values: metadata that only an API server writes has none.
+fn has_type(schema: &Value) -> bool {
+    is_size(schema) || !text(schema, "type").is_empty()
 }
 
 fn matches(pattern: &str, value: &str) -> bool {

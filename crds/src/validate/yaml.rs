@@ -57,7 +57,7 @@ fn split(text: &str) -> Vec<(usize, &str)> {
     documents
 }
 
-/// What may stand before the first `---`: `%YAML 1.2`.
+/// What may stand before the first `---`: `%YAML 1.1`.
 fn is_only_directives(text: &str) -> bool {
     let is_content = |line: &&str| !line.trim().is_empty() && !line.starts_with('#');
     let mut lines = text.lines().filter(is_content).peekable();

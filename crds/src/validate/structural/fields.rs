@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{Checker, text};
+use super::{Checker, text, texts};
+use crate::validate::Note;
 use crate::validate::path::FieldPath;
 use crate::validate::suggest;
 
@@ -38,17 +39,34 @@ impl Checker<'_> {
                 entries.insert(name.clone(), default.clone());
             }
         }
-        for name in schema["required"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-        {
-            // A slip of this name was reported already.
-            if !entries.contains_key(name) && !meant.contains(&name) {
-                self.problem(&path.key(name), missing(&properties[name]));
+        let required: Vec<&str> = texts(&schema["required"]).collect();
+        for name in &required {
+            // A slip of this name was reported already, and a null is reported as one.
+            if !entries.contains_key(*name) && !meant.contains(name) {
+                self.problem(&path.key(*name), missing(&properties[*name]));
             }
         }
+        let is_untyped = |name: &str| !super::has_type(&properties[name]);
+        self.drop_nulls(entries, path, |name| required.contains(&name) || is_untyped(name));
+    }
+
+    /// Removes entries without value, as an API server does, but not without a word: `when:` with nothing behind it
+    /// is more likely a slip than a wish.
+    pub(super) fn drop_nulls(
+        &mut self,
+        entries: &mut Map<String, Value>,
+        path: &FieldPath,
+        keep: impl Fn(&str) -> bool,
+    ) {
+        const MESSAGE: &str = "has no value and counts as left out: write one, or remove the line";
+        let notes = &mut self.notes;
+        entries.retain(|name, value| {
+            let is_dropped = value.is_null() && !keep(name);
+            if is_dropped {
+                notes.push(Note::warning(path.key(name), MESSAGE));
+            }
+            !is_dropped
+        });
     }
 
     fn unknown(
@@ -82,16 +100,11 @@ fn missing(schema: &Value) -> String {
         .next()
         .unwrap_or_default()
         .trim_end();
-    if let Some(words) = schema["enum"].as_array() {
-        let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+    if schema["enum"].is_array() {
+        let words: Vec<&str> = texts(&schema["enum"]).collect();
         return format!("is missing: write one of {}. {description}", words.join(", "));
     }
-    let below: Vec<&str> = schema["required"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
+    let below: Vec<&str> = texts(&schema["required"]).collect();
     match below.as_slice() {
         [] => format!("is missing: write it. {first}"),
         below => format!(
