@@ -1,2 +1,28 @@
-//! Placeholder.
-fn main() {}
+//! The `millrace` command.
+
+mod app;
+mod demo;
+mod exit;
+mod fleet;
+mod live;
+mod manifests;
+mod outcome;
+mod plan;
+mod report;
+mod run;
+mod secrets;
+mod signals;
+mod validate;
+mod view;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match app::main(std::env::args_os()) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            exit::Exit::Failed.into()
+        }
+    }
+}

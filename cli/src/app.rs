@@ -1,0 +1,173 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use millrace_crds::units::GepDuration;
+
+use crate::exit::{self, Exit};
+use crate::view::output::OutputFormat;
+use crate::{demo, run, validate};
+
+/// Moves messages from MQTT to Kafka, and acknowledges only what Kafka has.
+#[derive(Debug, Parser)]
+#[command(name = "millrace", version, after_help = exit::HELP, subcommand_required = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check manifests without a cluster, as the API server would and then what it cannot.
+    Validate(Validate),
+    /// Run the routes of manifests on this machine, without Kubernetes.
+    Run(Run),
+    /// See it work: broker, Kafka and plants in one process, and a count that shows that nothing is lost.
+    Demo(Demo),
+    /// Print the CustomResourceDefinitions as YAML, for `kubectl apply -f -`.
+    Crds,
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// Arguments of `millrace validate`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Validate {
+    /// Manifests: files, directories (their *.yaml, *.yml and *.json), or `-` for standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// How findings are printed.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: ReportFormat,
+}
+
+/// Arguments of `millrace run`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// Manifests: files, directories (their *.yaml, *.yml and *.json), or `-` for standard input.
+    #[arg(short = 'f', long = "file", required = true, value_name = "FILE", num_args = 1..)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Tells this machine's MQTT sessions from those of another one that runs the same manifests. Keep it: sessions
+    /// are found again by it.
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    pub(crate) instance: String,
+    /// Where Secrets are: a file DIR/<secret>/<key> per value, as Kubernetes mounts them. A value that is not there
+    /// is taken from the environment variable MILLRACE_SECRET_<SECRET>_<KEY>.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) secret_dir: Option<PathBuf>,
+    /// Serve /livez, /readyz, /status and /metrics at this address, such as 127.0.0.1:9090.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) admin: Option<SocketAddr>,
+    /// How the state of routes is shown.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: OutputFormat,
+}
+
+/// Arguments of `millrace demo`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Demo {
+    /// How long the plants publish.
+    #[arg(long, default_value = "20s", value_name = "TIME", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// Messages per second, of all plants together.
+    #[arg(long, default_value_t = 2_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=50_000))]
+    pub(crate) rate: u64,
+    /// How many plants publish, each with an MQTT connection of its own.
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub(crate) plants: u32,
+    /// Serve /livez, /readyz, /status and /metrics at this address. Default: a free port of 127.0.0.1.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) admin: Option<SocketAddr>,
+    /// How the state of routes is shown.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: OutputFormat,
+    /// Overlook one record when reading back: the verdict must see it.
+    #[arg(long, hide = true)]
+    pub(crate) lose_one: bool,
+}
+
+/// A duration as manifests write it.
+fn duration(text: &str) -> Result<Duration, String> {
+    GepDuration::new(text).parse().map_err(|error| error.to_string())
+}
+
+/// How findings are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// A line per finding, as compilers do.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// Parses the command line and does what it says.
+pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<Exit> {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            error.print()?;
+            return Ok(if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Success
+            });
+        }
+    };
+    match cli.command {
+        Command::Validate(args) => validate::main(&args),
+        Command::Run(args) => run::main(&args),
+        Command::Demo(args) => demo::main(&args),
+        Command::Crds => print(millrace_crds::crd_yaml()?.as_bytes()),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "millrace", &mut script);
+            print(&script)
+        }
+    }
+}
+
+/// Writes to standard output; a reader that has read enough (`| head`) is no error.
+pub(crate) fn print(text: &[u8]) -> anyhow::Result<Exit> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(Exit::Success),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_lists_every_exit_code() {
+        let all = [
+            Exit::Success,
+            Exit::Failed,
+            Exit::MessagesLeft,
+            Exit::RouteStopped,
+            Exit::Usage,
+        ];
+        for exit in all {
+            assert!(
+                exit::HELP.contains(&format!("\n{:>4}  ", exit.code())),
+                "{exit:?}"
+            );
+        }
+    }
+}
