@@ -88,7 +88,9 @@ impl Worker {
 
         let (commands, told) = watch::channel(Command::Run);
         let stopped = Arc::new(Mutex::new(None));
-        let mut service = vec![producer.spawn()?, keeper.spawn()?];
+        let poll = producer.spawn()?;
+        // Not waited for at the end: it may be in a request that takes seconds, and holds nothing of a message.
+        keeper.spawn()?;
         let mut threads = Vec::new();
         let mut lanes = Vec::new();
         let started = Instant::now();
@@ -103,6 +105,7 @@ impl Worker {
             let task = LaneTask {
                 lane: Lane::new(plan.lane.clone(), mapper, producer.sink(), seed),
                 mailboxes: Arc::clone(&mailboxes),
+                producer: Arc::clone(&producer),
                 commands: told.clone(),
                 on_stop: on_stop(&stopped, &commands, &document),
                 report,
@@ -120,7 +123,7 @@ impl Worker {
                     threads.into_iter().for_each(join);
                     topics.stop();
                     producer.stop();
-                    service.drain(..).for_each(join);
+                    join(poll);
                     sender.send_replace(true);
                 })?;
             receiver

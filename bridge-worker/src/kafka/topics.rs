@@ -199,10 +199,11 @@ impl TopicKeeper {
 
     fn run(self) {
         while !self.topics.stop.load(Ordering::Acquire) {
+            // Counted before: a topic that is added during the review is looked at in the next, at once.
+            let asked = self.topics.lock().topics.len();
             let settled = self.review();
             let wait = if settled { REVIEW } else { RETRY };
             let inner = self.topics.lock();
-            let asked = inner.topics.len();
             let stop = &self.topics.stop;
             // Ends early when a topic is added.
             let waited = self.topics.changed.wait_timeout_while(inner, wait, |inner| {

@@ -7,13 +7,15 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::oversized::{MAX_HEADER, Oversized};
+use super::oversized::{self, MAX_HEADER, Oversized};
 use super::packet::{self, Inbound, PacketError, Publish, Version};
 use super::wire::{FixedHeader, Peek};
 use crate::pipeline::{Ack, Acks};
 
 /// Bytes asked of the socket at once.
 const READ_BYTES: usize = 128 * 1024;
+/// Answers that wait to be written while packets are still read, in bytes: those to a whole window of 65,535.
+const BACKED_UP_BYTES: usize = 256 * 1024;
 /// How long the goodbye may take: writing what is left, and reading what the broker still sends.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -137,9 +139,14 @@ impl Connection {
         if self.inbound.len() < header.packet_length() {
             return Ok(None);
         }
-        self.version
-            .decode(&mut self.inbound)
-            .map(|inbound| Some(Packet::Inbound(inbound)))
+        Ok(Some(match self.version.decode(&mut self.inbound)? {
+            // Small enough to be held, and still more than the route takes.
+            Inbound::Publish(publish) if publish.payload.len() > self.max_message_bytes => {
+                let (publish, size, sha256) = oversized::cut(publish);
+                Packet::Oversized(publish, size, sha256)
+            }
+            inbound => Packet::Inbound(inbound),
+        }))
     }
 
     /// Reads what is there without waiting; `None` when nothing is. Zero: the broker has closed.
@@ -180,6 +187,12 @@ impl Connection {
 
     pub(crate) async fn writable(&self) -> io::Result<()> {
         self.stream.writable().await
+    }
+
+    /// Whether so much waits to be written that nothing more should be read: a broker that sends without reading
+    /// would have its answers pile up here.
+    pub(crate) fn is_backed_up(&self) -> bool {
+        self.out.len() >= BACKED_UP_BYTES
     }
 
     /// Whether something waits to be written.

@@ -86,6 +86,16 @@ impl Oversized {
     }
 }
 
+/// Cuts a message that was held whole to what [`Oversized`] keeps of those that were not.
+pub(crate) fn cut(mut publish: Publish) -> (Publish, u64, String) {
+    let (size, sha256) = (
+        publish.payload.len() as u64,
+        hex(&Sha256::digest(&publish.payload)),
+    );
+    publish.payload.truncate(HEAD_BYTES);
+    (publish, size, sha256)
+}
+
 /// How long the parts before the payload are, in bytes.
 struct Lengths {
     /// Topic and packet identifier.

@@ -279,13 +279,10 @@ impl<S: Sink> Lane<S> {
             Err(failure) => match failure.class {
                 FailureClass::Retry => {
                     self.retry_at_us = now.us + if failure.at_once { 0 } else { RETRY_US };
-                    self.retry.insert(
-                        sequence,
-                        Retry {
-                            record: failure.record,
-                            alone: false,
-                        },
-                    );
+                    // One that was sent alone to be judged would be judged by a batch's fate otherwise.
+                    let alone = self.ring.pending(sequence).is_some_and(|entry| entry.sent_alone);
+                    let record = failure.record;
+                    self.retry.insert(sequence, Retry { record, alone });
                 }
                 class => self.refused(sequence, class, failure.message, failure.record, now),
             },
