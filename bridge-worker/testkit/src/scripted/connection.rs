@@ -164,6 +164,10 @@ impl Connection {
     pub fn stop_reading(&mut self) {
         self.link.note_sent("(stops reading)", String::new());
         self.link.reading.store(false, Ordering::Relaxed);
+        let reader_is_gone = || self.reader.as_ref().is_none_or(JoinHandle::is_finished);
+        wait_until(DEADLINE, "the reading thread to pause", || {
+            self.link.parked.load(Ordering::Relaxed) || reader_is_gone()
+        });
     }
 
     /// Reads again after [`Connection::stop_reading`].

@@ -34,6 +34,8 @@ pub(super) struct Link {
     pub(super) version: OnceLock<Version>,
     pub(super) transcript: Mutex<Transcript>,
     pub(super) reading: AtomicBool,
+    /// The reading thread has seen that it is not to read.
+    pub(super) parked: AtomicBool,
     pub(super) answer_pings: AtomicBool,
     pub(super) over: AtomicBool,
     /// Bytes queued, not yet taken by the kernel.
@@ -52,6 +54,7 @@ impl Link {
             version: OnceLock::new(),
             transcript: Mutex::new(Transcript::new(name)),
             reading: AtomicBool::new(true),
+            parked: AtomicBool::new(false),
             answer_pings: AtomicBool::new(true),
             over: AtomicBool::new(false),
             pending: AtomicU64::new(0),
@@ -88,7 +91,9 @@ impl Link {
     pub(super) fn read(&self, inbox: &Sender<Event>, outbox: &Sender<Bytes>) {
         let (mut buffer, mut piece) = (BytesMut::new(), vec![0; 64 * 1024]);
         while !self.over.load(Ordering::Relaxed) {
-            if !self.reading.load(Ordering::Relaxed) {
+            let reading = self.reading.load(Ordering::Relaxed);
+            self.parked.store(!reading, Ordering::Relaxed);
+            if !reading {
                 thread::sleep(LOOK);
                 continue;
             }
