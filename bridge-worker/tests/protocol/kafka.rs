@@ -1,0 +1,167 @@
+//! librdkafka's MockCluster, with the faults the tests need.
+
+use std::cell::Cell;
+
+use millrace_testkit::{Consumed, consume};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+use super::DEADLINE;
+
+/// Kafka's error codes.
+pub(crate) type Code = RDKafkaRespErr;
+
+/// Kafka's kinds of requests.
+pub(crate) type Api = RDKafkaApiKey;
+
+/// More requests than any test makes.
+const FOR_EVER: usize = 200_000;
+
+/// A Kafka in this process. Keeps 5 MiB and 100,000 records per partition.
+pub(crate) struct MockKafka {
+    cluster: MockCluster<'static, DefaultProducerContext>,
+    bootstrap: String,
+    watcher: BaseConsumer,
+    topics: Cell<usize>,
+}
+
+impl MockKafka {
+    /// One broker, with topics of one partition.
+    pub(crate) fn start(topics: &[&str]) -> Self {
+        let kafka = Self::brokers(1);
+        for topic in topics {
+            kafka.topic(topic, 1);
+        }
+        kafka
+    }
+
+    /// So many brokers and no topic.
+    pub(crate) fn brokers(count: i32) -> Self {
+        let cluster = MockCluster::new(count).expect("a mock cluster");
+        let bootstrap = cluster.bootstrap_servers();
+        let watcher = ClientConfig::new()
+            .set("bootstrap.servers", &bootstrap)
+            .set("reconnect.backoff.max.ms", "100")
+            .create()
+            .expect("a consumer");
+        Self {
+            cluster,
+            bootstrap,
+            watcher,
+            topics: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// Adds a topic.
+    pub(crate) fn topic(&self, name: &str, partitions: i32) {
+        self.cluster
+            .create_topic(name, partitions, 1)
+            .expect("a new topic");
+        self.topics.set(self.topics.get() + 1);
+    }
+
+    /// From now on no record is taken, of no topic; nothing is lost, the producer goes on trying.
+    pub(crate) fn hold(&self) {
+        let code = Code::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS;
+        self.answer_produce(&vec![code; FOR_EVER]);
+    }
+
+    /// Ends [`MockKafka::hold`], and forgets what is left of [`MockKafka::answer_produce`].
+    pub(crate) fn release(&self) {
+        self.answer_as_usual(Api::Produce);
+    }
+
+    /// Takes no records for one topic of one partition.
+    pub(crate) fn hold_topic(&self, topic: &str) {
+        self.lead(topic, 0, None);
+    }
+
+    /// Ends [`MockKafka::hold_topic`].
+    pub(crate) fn release_topic(&self, topic: &str) {
+        self.lead(topic, 0, Some(1));
+    }
+
+    /// Makes a broker the leader of a partition, or leaves the partition without one.
+    pub(crate) fn lead(&self, topic: &str, partition: i32, broker: Option<i32>) {
+        self.cluster
+            .partition_leader(topic, partition, broker)
+            .expect("a partition");
+    }
+
+    /// The answers to the next Produce requests, in order; what comes after them is taken as usual.
+    pub(crate) fn answer_produce(&self, codes: &[Code]) {
+        self.answer(Api::Produce, codes);
+    }
+
+    /// The answers to the next requests of a kind, in order.
+    pub(crate) fn answer(&self, api: Api, codes: &[Code]) {
+        self.cluster.request_errors(api, codes);
+    }
+
+    /// Forgets what is left of [`MockKafka::answer`].
+    pub(crate) fn answer_as_usual(&self, api: Api) {
+        self.cluster.clear_request_errors(api);
+    }
+
+    /// What metadata says of a topic from now on.
+    pub(crate) fn topic_error(&self, topic: &str, code: Code) {
+        self.cluster.topic_error(topic, code).expect("a topic's name");
+    }
+
+    /// The broker answers so much later.
+    pub(crate) fn slow(&self, broker: i32, delay: std::time::Duration) {
+        self.cluster
+            .broker_round_trip_time(broker, delay)
+            .expect("a broker");
+    }
+
+    /// Every connection is cut, and none is accepted.
+    pub(crate) fn go_away(&self) {
+        self.cluster.broker_down(-1).expect("brokers");
+    }
+
+    /// Ends [`MockKafka::go_away`].
+    pub(crate) fn come_back(&self) {
+        self.cluster.broker_up(-1).expect("brokers");
+    }
+
+    /// How many records a topic has been given.
+    pub(crate) fn count(&self, topic: &str) -> usize {
+        let metadata = self
+            .watcher
+            .fetch_metadata(Some(topic), DEADLINE)
+            .expect("metadata");
+        let partitions = metadata.topics()[0].partitions().len();
+        (0..partitions)
+            .map(|partition| {
+                let partition = i32::try_from(partition).expect("a partition's number");
+                let (_, high) = self
+                    .watcher
+                    .fetch_watermarks(topic, partition, DEADLINE)
+                    .expect("watermarks");
+                usize::try_from(high).expect("an offset")
+            })
+            .sum()
+    }
+
+    /// Every record of a topic at this moment, by partition and offset.
+    pub(crate) fn records(&self, topic: &str) -> Vec<Consumed> {
+        match self.count(topic) {
+            0 => Vec::new(),
+            count => consume(&self.bootstrap, topic, count, DEADLINE),
+        }
+    }
+
+    /// The values of [`MockKafka::records`], as text.
+    pub(crate) fn values(&self, topic: &str) -> Vec<String> {
+        let records = self.records(topic);
+        records.iter().map(|record| record.text().to_owned()).collect()
+    }
+}

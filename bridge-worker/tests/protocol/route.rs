@@ -1,0 +1,93 @@
+//! The route under test, and what goes over its connections.
+
+use millrace_contract::{
+    Broker, Compression, Document, ErrorAction, Mapping, OnError, Ordering, PayloadFormat, Producer,
+    ProtocolVersion, RouteId, SharedSubscriptions, Sink, Source, Subscription, Timeouts, VERSION,
+};
+use millrace_testkit::wire::Publish;
+use millrace_testkit::{Connection, ScriptedBroker};
+
+/// A route with one lane and QoS 1, from `in/<stream>/...` to the Kafka topic `out.<stream>`; dead letters go to
+/// `dead`. Kafka is tried again quickly, and a lane that was taken over waits half a second.
+pub(crate) fn route(broker: &ScriptedBroker, bootstrap: &str) -> Document {
+    Document {
+        version: VERSION,
+        route: RouteId {
+            namespace: "default".into(),
+            name: "test".into(),
+            session_id: "0a1b2c3d".into(),
+        },
+        broker: Broker {
+            urls: vec![format!("mqtt://127.0.0.1:{}", broker.port())],
+            protocol_version: ProtocolVersion::Auto,
+            credentials: None,
+            client_id_prefix: "millrace".into(),
+            session_expiry_seconds: 3600,
+            keep_alive_seconds: 30,
+            receive_maximum: 10_000,
+            shared_subscriptions: SharedSubscriptions::Auto,
+        },
+        source: Source {
+            subscriptions: vec![Subscription {
+                filter: "in/+stream/#".into(),
+            }],
+            qos: 1,
+            ordering: Ordering::PerTopic,
+            lanes: 1,
+            payload: PayloadFormat::Bytes,
+        },
+        mapping: Mapping {
+            when: None,
+            topic: "out.{stream}".into(),
+            allowed_topics: vec!["out.*".into()],
+            key: "{message.topic}".into(),
+            headers: Default::default(),
+            propagate: Vec::new(),
+            value: None,
+        },
+        sink: Sink {
+            bootstrap_servers: vec![bootstrap.into()],
+            librdkafka: [
+                ("reconnect.backoff.ms", "20"),
+                ("reconnect.backoff.max.ms", "50"),
+                ("retry.backoff.ms", "10"),
+                ("retry.backoff.max.ms", "20"),
+                ("topic.metadata.refresh.fast.interval.ms", "20"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+            topics: Vec::new(),
+            producer: Producer {
+                linger_ms: 0,
+                compression: Compression::None,
+            },
+        },
+        on_error: OnError {
+            action: ErrorAction::DeadLetter,
+            dead_letter_topic: Some("dead".into()),
+        },
+        max_message_bytes: 1024 * 1024,
+        timeouts: Timeouts {
+            drain_ms: 3_000,
+            failover_ms: 500,
+        },
+    }
+}
+
+/// The worker's next connection, subscribed.
+#[track_caller]
+pub(crate) fn session(broker: &ScriptedBroker, session_present: bool) -> Connection {
+    let mut connection = broker.accept();
+    connection.accept_session(session_present);
+    connection
+}
+
+/// A message of QoS 1 on `in/<stream>/x`, for the first time.
+pub(crate) fn message(stream: &str, packet_id: u16, payload: &str) -> Publish {
+    Publish::new(&format!("in/{stream}/x"), payload.to_owned()).qos(1, packet_id)
+}
+
+/// The same with DUP set.
+pub(crate) fn repeat(stream: &str, packet_id: u16, payload: &str) -> Publish {
+    message(stream, packet_id, payload).dup()
+}
