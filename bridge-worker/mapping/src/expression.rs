@@ -1,11 +1,13 @@
 //! CEL expressions, compiled once and evaluated per message.
 
+mod calls;
 mod check;
 mod functions;
 mod number;
 mod operator;
 mod scope;
 mod steps;
+mod tree;
 
 use std::sync::Arc;
 
@@ -23,8 +25,8 @@ pub(crate) use scope::Scope;
 
 /// Longest expression, in bytes. Parsing time grows with it, and validation parses what anybody wrote.
 const MAX_LENGTH: usize = 4096;
-/// How deep brackets may nest: the parser descends about ten calls for each.
-const MAX_NESTING: usize = 24;
+/// How deep brackets and conditions may nest: the parser descends about ten calls for each.
+const MAX_NESTING: u16 = 24;
 /// Most names, literals, operators and brackets: a chain of them is parsed into something as deep as it is long,
 /// and recursion goes that deep before [`MAX_DEPTH`] can be checked.
 const MAX_TOKENS: usize = 1024;
@@ -54,9 +56,9 @@ impl Expression {
     /// Parses and checks an expression. The error says what is wrong and what to write instead.
     pub(crate) fn compile(source: &str, known: &Known<'_>) -> Result<Self, String> {
         check_size(source)?;
-        let parsed = Parser::new().max_recursion_depth(MAX_DEPTH as u16).parse(source);
+        let parsed = Parser::new().max_recursion_depth(MAX_NESTING).parse(source);
         let mut ast = parsed.map_err(|errors| describe_parse_errors(&errors))?;
-        let depth = check::depth(&ast);
+        let depth = tree::depth(&ast);
         if depth > MAX_DEPTH {
             return Err(format!(
                 "the expression is {depth} operations deep, at most {MAX_DEPTH} are possible; shorten it"
@@ -110,24 +112,36 @@ fn check_size(source: &str) -> Result<(), String> {
             source.len()
         ));
     }
-    let size = check::measure(source);
-    if size.nesting > MAX_NESTING {
+    let tokens = count_tokens(source);
+    if tokens > MAX_TOKENS {
         return Err(format!(
-            "brackets are nested {} deep, at most {MAX_NESTING} are possible; shorten the expression",
-            size.nesting
-        ));
-    }
-    if size.tokens > MAX_TOKENS {
-        return Err(format!(
-            "the expression has {} names, literals, operators and brackets, at most {MAX_TOKENS} are possible; \
-             shorten it",
-            size.tokens
+            "the expression has {tokens} words, operators and brackets, at most {MAX_TOKENS} are possible; shorten it"
         ));
     }
     Ok(())
 }
 
+/// An upper bound of the tokens in a source. Texts count like anything else: where one ends is for the parser to
+/// say, and whoever could mislead this count could send the parser into any depth.
+fn count_tokens(source: &str) -> usize {
+    let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let before = std::iter::once(b' ').chain(source.bytes());
+    before
+        .zip(source.bytes())
+        .filter(|(before, b)| !b.is_ascii_whitespace() && b.is_ascii() && !(is_word(*before) && is_word(*b)))
+        .count()
+}
+
 fn describe_parse_errors(errors: &cel::ParseErrors) -> String {
+    if errors
+        .errors
+        .iter()
+        .any(|error| error.msg.contains("Recursion limit"))
+    {
+        return format!(
+            "brackets and conditions are nested more than {MAX_NESTING} deep; shorten the expression or lift parts out"
+        );
+    }
     match errors.errors.first() {
         Some(first) => format!(
             "not a CEL expression: {} (line {}, column {})",

@@ -135,7 +135,7 @@ fn expression_length(text: &str) -> Option<usize> {
 }
 
 /// Bytes of the CEL string that begins with the quote at `start`, quotes included.
-pub(crate) fn string_length(bytes: &[u8], start: usize) -> Option<usize> {
+fn string_length(bytes: &[u8], start: usize) -> Option<usize> {
     let quote = bytes[start];
     let is_raw = is_raw_string(bytes, start);
     let triple = [quote; 3];

@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 
-use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators};
+use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators};
 use millrace_contract::PayloadFormat;
 
-use super::functions::{GET, MERGE, WITHOUT};
+use super::calls;
+use super::functions::{MERGE, WITHOUT};
 use super::scope::MESSAGE_FIELDS;
-use crate::template::string_length;
+use super::tree::for_each_child;
 
 /// What an expression may refer to.
 #[derive(Clone, Copy, Debug)]
@@ -52,155 +53,6 @@ const TYPES: [&str; 10] = [
     "type",
     "uint",
 ];
-
-struct Signature {
-    name: &'static str,
-    /// Whether it is called on a value: `text.contains(part)`.
-    is_member: bool,
-    arguments: std::ops::RangeInclusive<usize>,
-    usage: &'static str,
-}
-
-const fn function(name: &'static str, min: usize, max: usize, usage: &'static str) -> Signature {
-    Signature {
-        name,
-        is_member: false,
-        arguments: min..=max,
-        usage,
-    }
-}
-
-const fn member(name: &'static str, count: usize, usage: &'static str) -> Signature {
-    Signature {
-        name,
-        is_member: true,
-        arguments: count..=count,
-        usage,
-    }
-}
-
-/// Every function there is.
-const FUNCTIONS: [Signature; 16] = [
-    function("bool", 1, 1, "bool(x)"),
-    function("bytes", 1, 1, "bytes(x)"),
-    function("double", 1, 1, "double(x)"),
-    function("dyn", 1, 1, "dyn(x)"),
-    function(GET, 3, 3, "get(map, key, default)"),
-    function("int", 1, 1, "int(x)"),
-    function(MERGE, 2, 2, "merge(map, map)"),
-    function("size", 1, 1, "size(x)"),
-    function("string", 1, 1, "string(x)"),
-    function("type", 1, 1, "type(x)"),
-    function("uint", 1, 1, "uint(x)"),
-    function(WITHOUT, 2, 32, "without(map, key, ...)"),
-    member("contains", 1, "text.contains(part)"),
-    member("endsWith", 1, "text.endsWith(end)"),
-    member("size", 0, "x.size()"),
-    member("startsWith", 1, "text.startsWith(start)"),
-];
-
-/// Macros that the parser left as calls, because their arguments are not what they need.
-const MACROS: [(&str, &str); 6] = [
-    ("all", "list.all(name, condition)"),
-    ("exists", "list.exists(name, condition)"),
-    ("exists_one", "list.exists_one(name, condition)"),
-    ("filter", "list.filter(name, condition)"),
-    ("has", "has(payload.field)"),
-    ("map", "list.map(name, expression)"),
-];
-
-/// How large a source is, in ways that bound the work of parsing it.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Size {
-    /// How deep brackets nest.
-    pub(super) nesting: usize,
-    /// How many names, literals, operators and brackets there are, or a few more.
-    pub(super) tokens: usize,
-}
-
-/// Measures a source, whether or not it is an expression. Brackets in texts do not count.
-pub(super) fn measure(source: &str) -> Size {
-    let bytes = source.as_bytes();
-    let is_word = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
-    let mut size = Size::default();
-    let (mut depth, mut at) = (0_usize, 0);
-    while let Some(byte) = bytes.get(at) {
-        at += match byte {
-            b' ' | b'\t' | b'\r' | b'\n' | b'\x0c' => {
-                at += 1;
-                continue;
-            }
-            // A text that does not end is for the parser to refuse.
-            b'\'' | b'"' => string_length(bytes, at).unwrap_or(bytes.len()),
-            word if is_word(word) => bytes[at..].iter().take_while(|b| is_word(b)).count(),
-            _ => 1,
-        };
-        size.tokens += 1;
-        match byte {
-            b'(' | b'[' | b'{' => {
-                depth += 1;
-                size.nesting = size.nesting.max(depth);
-            }
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    size
-}
-
-/// The longest way from the root of a parsed expression to a leaf. Does not recurse: it is asked before anything
-/// is known about the expression.
-pub(super) fn depth(ast: &IdedExpr) -> usize {
-    let mut deepest = 0;
-    let mut open = vec![(ast, 1)];
-    while let Some((node, depth)) = open.pop() {
-        deepest = deepest.max(depth);
-        for_each_child(&node.expr, |child| open.push((child, depth + 1)));
-    }
-    deepest
-}
-
-fn for_each_child<'a>(expr: &'a Expr, mut visit: impl FnMut(&'a IdedExpr)) {
-    match expr {
-        Expr::Call(call) => {
-            call.target.iter().for_each(|target| visit(target));
-            call.args.iter().for_each(visit);
-        }
-        Expr::Comprehension(fold) => {
-            for child in [
-                &fold.iter_range,
-                &fold.accu_init,
-                &fold.loop_cond,
-                &fold.loop_step,
-                &fold.result,
-            ] {
-                visit(child);
-            }
-        }
-        Expr::List(list) => list.elements.iter().for_each(visit),
-        Expr::Map(map) => {
-            for entry in &map.entries {
-                match &entry.expr {
-                    EntryExpr::MapEntry(entry) => {
-                        visit(&entry.key);
-                        visit(&entry.value);
-                    }
-                    EntryExpr::StructField(field) => visit(&field.value),
-                }
-            }
-        }
-        Expr::Select(select) => visit(&select.operand),
-        Expr::Struct(made) => {
-            for entry in &made.entries {
-                match &entry.expr {
-                    EntryExpr::MapEntry(entry) => visit(&entry.value),
-                    EntryExpr::StructField(field) => visit(&field.value),
-                }
-            }
-        }
-        Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => {}
-    }
-}
 
 /// Checks every name an expression uses.
 pub(super) fn check(ast: &IdedExpr, known: &Known<'_>) -> Result<Checked, String> {
@@ -264,7 +116,7 @@ impl<'a> Checker<'a> {
         match &node.expr {
             Expr::Ident(name) => return self.variable(name),
             Expr::Call(call) => {
-                check_call(call)?;
+                calls::check(call)?;
                 self.comparison(call)?;
             }
             Expr::Select(select) => self.select(select)?,
@@ -379,39 +231,4 @@ impl<'a> Checker<'a> {
         }
         Ok(())
     }
-}
-
-fn check_call(call: &CallExpr) -> Result<(), String> {
-    let name = call.func_name.as_str();
-    // Operators have names that no function can have.
-    if name.contains(|c: char| !c.is_ascii_alphanumeric() && c != '_') || name == "_[_]" {
-        return Ok(());
-    }
-    let is_member = call.target.is_some();
-    let mut same_name = FUNCTIONS.iter().filter(|known| known.name == name).peekable();
-    if same_name.peek().is_none() {
-        if let Some((_, usage)) = MACROS.iter().find(|(known, _)| *known == name) {
-            return Err(format!("`{name}` is written `{usage}`"));
-        }
-        return Err(format!(
-            "unknown function `{name}`; there are {}",
-            function_names()
-        ));
-    }
-    if same_name
-        .clone()
-        .any(|known| known.is_member == is_member && known.arguments.contains(&call.args.len()))
-    {
-        return Ok(());
-    }
-    let usages: Vec<_> = same_name.map(|known| format!("`{}`", known.usage)).collect();
-    Err(format!("`{name}` is written {}", usages.join(" or ")))
-}
-
-fn function_names() -> String {
-    let mut names: Vec<_> = FUNCTIONS.iter().map(|known| known.name).collect();
-    names.extend(MACROS.iter().map(|(name, _)| *name));
-    names.sort_unstable();
-    names.dedup();
-    names.join(", ")
 }

@@ -37,6 +37,11 @@ fn hard_expressions() -> Vec<String> {
         ("1||", "1", ""),
         ("a.", "b", ""),
         ("true?1:", "1", ""),
+        // What looks like a text or a comment, and is none.
+        ("'\n(", "", ""),
+        ("// '\n[", "1", "]"),
+        ("1r'\\'(", "", ""),
+        ("b'(',[", "", ""),
         ("", "[1]", ".map(x,x)"),
         ("", "a", "[1]"),
         ("1 ", "", ""),
@@ -130,20 +135,24 @@ fn a_large_expression_is_refused_with_the_limit() {
         error("a".repeat(4097)),
         "the expression has 4097 bytes, at most 4096 are possible; shorten it"
     );
-    assert_eq!(
-        error("[".repeat(25)),
-        "brackets are nested 25 deep, at most 24 are possible; shorten the expression"
-    );
+    let nested =
+        "brackets and conditions are nested more than 24 deep; shorten the expression or lift parts out";
+    assert_eq!(error(format!("{}1{}", "[".repeat(25), "]".repeat(25))), nested);
+    assert_eq!(error(format!("{}1", "true ? 0 : ".repeat(25))), nested);
     assert_eq!(
         error("1+".repeat(600)),
-        "the expression has 1200 names, literals, operators and brackets, at most 1024 are possible; shorten it"
+        "the expression has 1200 words, operators and brackets, at most 1024 are possible; shorten it"
     );
     assert_eq!(
         error(format!("{}1", "1+".repeat(64))),
         "the expression is 65 operations deep, at most 64 are possible; shorten it"
     );
-    let brackets_in_text = format!("'{}'", "(".repeat(4000));
-    assert_eq!(value(&brackets_in_text, "1").unwrap().len(), 4000);
+    let brackets_in_text = format!("'{}'", "(".repeat(1000));
+    assert_eq!(value(&brackets_in_text, "1").unwrap().len(), 1000);
+    let long_text = format!("'{}'", "a long text ".repeat(340));
+    assert_eq!(value(&long_text, "1").unwrap().len(), 4080);
+    let nested_to_the_limit = format!("{}1{}", "[".repeat(24), "]".repeat(24));
+    assert_eq!(value(&nested_to_the_limit, "1").unwrap(), nested_to_the_limit);
 }
 
 #[test]
