@@ -13,6 +13,10 @@
     unreachable_pub,
     reason = "KubeSchema copies a struct, with its `pub`, into a function"
 )]
+#[allow(
+    clippy::duplicated_attributes,
+    reason = "each printer column has a type and a path"
+)]
 pub mod api;
 mod render;
 mod schema;

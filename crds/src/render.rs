@@ -1,9 +1,8 @@
 //! From the objects of a route to the document that its workers run.
 
+mod fields;
 mod session;
 mod words;
-
-use std::time::Duration;
 
 use millrace_contract as contract;
 use millrace_mapping::Template;
@@ -12,7 +11,7 @@ use crate::api::{
     BasicAuth, KafkaDestination, KafkaSink, MqttBroker, MqttSource, Named, TopicPolicy, TopicRoute,
     TopicRouteSpec,
 };
-use crate::units::GepDuration;
+use fields::Fields;
 
 /// The port of MQTT over TCP where a URL names none.
 const MQTT_PORT: u16 = 1883;
@@ -227,54 +226,6 @@ fn with_port(url: &str) -> String {
         url.to_owned()
     } else {
         format!("{url}:{MQTT_PORT}")
-    }
-}
-
-/// Reads fields of one object, naming the object in errors.
-struct Fields {
-    object: String,
-}
-
-impl Fields {
-    fn of<K: kube::Resource<DynamicType = ()>>(object: &K) -> Self {
-        Self {
-            object: format!("{} {}/{}", K::kind(&()), object.namespace(), object.name()),
-        }
-    }
-
-    fn error(&self, field: &str, message: impl ToString) -> RenderError {
-        RenderError {
-            object: self.object.clone(),
-            field: field.into(),
-            message: message.to_string(),
-        }
-    }
-
-    fn present<'v, T>(&self, field: &str, value: Option<&'v T>) -> Result<&'v T, RenderError> {
-        value.ok_or_else(|| self.error(field, "is missing"))
-    }
-
-    fn read<T, E: ToString>(&self, field: &str, result: Result<T, E>) -> Result<T, RenderError> {
-        result.map_err(|error| self.error(field, error))
-    }
-
-    fn narrow<N: TryInto<T>, T>(&self, field: &str, number: N) -> Result<T, RenderError> {
-        number
-            .try_into()
-            .map_err(|_| self.error(field, "is out of range"))
-    }
-
-    fn duration(&self, field: &str, text: &GepDuration) -> Result<Duration, RenderError> {
-        self.read(field, text.parse())
-    }
-
-    fn millis(&self, field: &str, text: &GepDuration) -> Result<u64, RenderError> {
-        self.narrow(field, self.duration(field, text)?.as_millis())
-    }
-
-    /// Whole seconds, which is what MQTT counts in; a part of a second counts as one.
-    fn seconds(&self, field: &str, text: &GepDuration) -> Result<u32, RenderError> {
-        self.narrow(field, self.duration(field, text)?.as_millis().div_ceil(1000))
     }
 }
 

@@ -34,16 +34,20 @@ pub use report::{Finding, ManifestFile, Objects, Report, Severity};
 /// are ignored with a warning.
 pub fn validate(files: &[ManifestFile]) -> Report {
     let kinds = Kinds::new();
-    let mut manifests: Vec<Manifest<'_>> = files
-        .iter()
-        .flat_map(|file| {
-            yaml::documents(&file.text)
-                .into_iter()
-                .map(|document| Manifest::read(file, document, &kinds))
-        })
-        .collect();
-    set::check(&mut manifests);
     let mut report = Report::default();
+    let mut manifests = Vec::new();
+    for file in files {
+        let documents = yaml::documents(&file.text);
+        if documents.is_empty() {
+            report.findings.push(nothing_in(&file.path));
+        }
+        manifests.extend(
+            documents
+                .into_iter()
+                .map(|document| Manifest::read(file, document, &kinds)),
+        );
+    }
+    set::check(&mut manifests);
     for manifest in manifests {
         report.findings.extend(manifest.findings());
         if !manifest.has_errors() {
@@ -51,6 +55,17 @@ pub fn validate(files: &[ManifestFile]) -> Report {
         }
     }
     report
+}
+
+fn nothing_in(file: &str) -> Finding {
+    Finding {
+        severity: Severity::Warning,
+        file: file.to_owned(),
+        line: 1,
+        object: String::new(),
+        field: String::new(),
+        message: "has no object in it: write one, or remove the file".to_owned(),
+    }
 }
 
 /// One document of one file, and what was found in it.
@@ -137,10 +152,15 @@ impl<'f> Manifest<'f> {
                 return;
             }
             Found::Foreign => {
-                self.notes.push(Note::warning(
-                    kind_path,
-                    "is not a kind of Millrace: the object is ignored, and can be removed from these files",
-                ));
+                let message = match self.identity.kind.as_str() {
+                    "List" => {
+                        "is a list, which is ignored: write each of its items as a document, separated by `---`"
+                    }
+                    _ => {
+                        "is not a kind of Millrace: the object is ignored, and can be removed from these files"
+                    }
+                };
+                self.notes.push(Note::warning(kind_path, message));
                 return;
             }
             Found::Wrong { field, message } => {

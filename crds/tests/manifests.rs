@@ -3,6 +3,8 @@
 //! `UPDATE=1 cargo test --release -p millrace-crds --test manifests` writes the expected findings anew. Read what
 //! changed as a user would: every message has to say what is wrong and what to write instead.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 
 use millrace_contract::{Document, Value};

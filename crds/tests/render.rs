@@ -1,5 +1,7 @@
 //! What becomes of a route: the document that its workers run.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use millrace_contract::{Document, Value};
 use millrace_crds::{
     ManifestFile, Objects, RenderError, RenderOptions, SecretKey, SessionSource, document, validate,

@@ -1,5 +1,7 @@
 //! The CEL rules of the definitions, each shown to hold and to break, as an API server evaluates them.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use kube::core::cel::{Validator, compile_schema};
 use millrace_crds::crds;
 use serde_json::{Value, json};

@@ -65,6 +65,14 @@ fn is_only_directives(text: &str) -> bool {
 }
 
 fn read(text: &str) -> Result<Value, Problem> {
+    match read_yaml(text) {
+        // Nearly all JSON is YAML. That which is indented with tabs is not.
+        Err(problem) if text.trim_start().starts_with('{') => serde_json::from_str(text).map_err(|_| problem),
+        read => read,
+    }
+}
+
+fn read_yaml(text: &str) -> Result<Value, Problem> {
     let mut found = Value::Null;
     for document in serde_yaml::Deserializer::from_str(text) {
         let mut yaml = Yaml::deserialize(document).map_err(|error| syntax(text, &error))?;
@@ -188,6 +196,15 @@ mod tests {
             [json!({"a": 1}), json!({"b": 2})]
         );
         assert_eq!(values("\u{feff}a: |\n  ---\n"), [json!({"a": "---\n"})]);
+        assert_eq!(
+            values("a: 1\r\n---\r\nb: 2\r\n"),
+            [json!({"a": 1}), json!({"b": 2})]
+        );
+        assert_eq!(
+            values("{\n\t\"a\": {\n\t\t\"b\": 1\n\t}\n}\n"),
+            [json!({"a": {"b": 1}})]
+        );
+        assert_eq!(values("%YAML 1.1\n---\na: 1\n"), [json!({"a": 1})]);
         assert_eq!(values(""), [Value::Null; 0]);
     }
 
