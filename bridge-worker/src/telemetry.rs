@@ -33,7 +33,7 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The filter in the environment is not one.
-    #[error("{variable} is not a log filter such as `info` or `warn,bridge_worker=debug`: {source}")]
+    #[error("{variable} is not a log filter such as `info` or `warn,bridge_worker=debug`")]
     Filter {
         /// The variable that holds it.
         variable: &'static str,

@@ -13,7 +13,7 @@ pub(crate) struct Fleet(Arc<[Worker]>);
 
 /// A route that could not be started.
 #[derive(Debug, thiserror::Error)]
-#[error("TopicRoute {route}: {source}")]
+#[error("TopicRoute {route} cannot be started")]
 pub(crate) struct FleetError {
     route: String,
     source: bridge_worker::StartError,

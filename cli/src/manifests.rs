@@ -13,7 +13,7 @@ const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
     /// The system did not let us.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Io {
         /// What was read.
         path: PathBuf,
@@ -108,7 +108,7 @@ mod tests {
     fn what_cannot_be_read_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let absent = read(&[dir.path().join("absent.yaml")]).unwrap_err().to_string();
-        assert!(absent.contains("absent.yaml: No such file"), "{absent}");
+        assert!(absent.ends_with("/absent.yaml"), "{absent}");
         let empty = read(&[dir.path().to_owned()]).unwrap_err().to_string();
         assert!(
             empty.ends_with("no *.yaml, *.yml or *.json in this directory"),

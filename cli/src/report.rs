@@ -48,19 +48,21 @@ pub(crate) fn summary(report: &Report) -> String {
         sinks,
         routes,
     } = counts(report);
-    let found = match (errors, warnings) {
-        (0, 0) => "no findings".to_owned(),
-        (0, warnings) => plural(warnings, "warning"),
-        (errors, 0) => plural(errors, "error"),
-        (errors, warnings) => format!("{}, {}", plural(errors, "error"), plural(warnings, "warning")),
-    };
-    let objects = format!(
-        "{}, {}, {}",
-        plural(brokers, "MqttBroker"),
-        plural(sinks, "KafkaSink"),
-        plural(routes, "TopicRoute")
-    );
-    format!("{found}; {objects} without errors")
+    let found: Vec<String> = [(errors, "error"), (warnings, "warning")]
+        .into_iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, noun)| plural(n, noun))
+        .collect();
+    if errors > 0 {
+        return found.join(", ");
+    }
+    let objects = [
+        (brokers, "MqttBroker"),
+        (sinks, "KafkaSink"),
+        (routes, "TopicRoute"),
+    ];
+    let objects = objects.map(|(n, kind)| plural(n, kind)).into_iter().chain(found);
+    format!("valid: {}", objects.collect::<Vec<_>>().join(", "))
 }
 
 fn plural(n: usize, noun: &str) -> String {
@@ -164,7 +166,7 @@ mod tests {
             text(&both, false),
             "a.yaml:7: error: TopicRoute default/t: spec.to.kafka.topic: write a Kafka topic\n\
              a.yaml:7: warning: write a Kafka topic\n\
-             1 error, 1 warning; 0 MqttBrokers, 0 KafkaSinks, 0 TopicRoutes without errors\n"
+             1 error, 1 warning\n"
         );
     }
 

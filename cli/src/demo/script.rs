@@ -151,7 +151,7 @@ impl Script {
 
     fn alarm(&mut self, number: impl FnOnce(&[(usize, Fate)]) -> Id) -> Told {
         let id = number(&[(self.routes.alarms, Fate::Written)]);
-        let severity = if self.random() % 4 == 0 { "high" } else { "low" };
+        let severity = if self.random().is_multiple_of(4) { "high" } else { "low" };
         Told {
             id,
             topic: format!("plants/{}/alarms/{severity}", self.plant),

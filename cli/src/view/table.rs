@@ -1,13 +1,15 @@
 //! The live view as lines of text: which routes there are, how they do, where their messages went, what is wrong.
 //! Pure: the same status and size give the same lines, never more or wider than the terminal.
 
+mod columns;
+
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use millrace_contract::Ledger;
-use millrace_contract::status::{LaneState, Phase, RouteStatus};
+use millrace_contract::status::{Phase, RouteStatus};
 
-use super::text::{Line, Style, count, duration, short_count, wrap};
+use super::text::{Line, Style, count, wrap};
+use columns::Columns;
 
 /// Columns and rows that may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,11 +19,6 @@ pub(crate) struct Size {
     /// Rows.
     pub(crate) height: usize,
 }
-
-const GAP: usize = 2;
-/// A route's name is cut before it pushes the figures out.
-const LONGEST_NAME: usize = 40;
-const SHORTEST_NAME: usize = 8;
 
 /// The frame: `above`, the table of routes with their problems, `below`. When the rows do not suffice, ledger
 /// lines go first, then routes that are well, then problems' details.
@@ -41,7 +38,7 @@ pub(crate) fn frame(above: &[Line], routes: &[RouteStatus], below: &[Line], size
 }
 
 fn body(routes: &[RouteStatus], size: Size) -> Vec<Line> {
-    let columns = columns(routes, size.width);
+    let columns = Columns::new(routes, size.width);
     let problems = problems(routes, size.width);
     let needed = 1 + routes.len() + problems.len();
     let ledgers: Vec<Vec<Line>> = routes
@@ -134,157 +131,6 @@ pub(crate) fn name(route: &RouteStatus, routes: &[RouteStatus]) -> String {
         format!("{}/{}", route.namespace, route.name)
     } else {
         route.name.clone()
-    }
-}
-
-/// One word for the state, or how many of the lanes are up, and how good that is.
-fn state(route: &RouteStatus) -> (String, Style) {
-    let in_use = route
-        .lanes
-        .iter()
-        .filter(|lane| lane.state != LaneState::Idle)
-        .count();
-    let up = route
-        .lanes
-        .iter()
-        .filter(|lane| lane.state == LaneState::Up)
-        .count();
-    match route.phase {
-        Phase::Connecting if up == 0 => ("connecting".into(), Style::Warn),
-        Phase::Connecting | Phase::Running if up < in_use => (format!("{up}/{in_use} up"), Style::Warn),
-        Phase::Connecting => ("connecting".into(), Style::Warn),
-        Phase::Running if route.problems.is_empty() => ("running".into(), Style::Good),
-        Phase::Running => ("running".into(), Style::Warn),
-        Phase::Stopped => ("stopped".into(), Style::Bad),
-        Phase::Draining => ("draining".into(), Style::Warn),
-        Phase::Ended => ("ended".into(), Style::Dim),
-    }
-}
-
-struct Column<'a> {
-    title: &'static str,
-    width: usize,
-    cell: Box<dyn Fn(&RouteStatus) -> String + 'a>,
-}
-
-struct Columns<'a> {
-    name_width: usize,
-    name: Box<dyn Fn(&RouteStatus) -> String + 'a>,
-    right: Vec<Column<'a>>,
-    /// Whether the ledger stands in columns; otherwise it stands in a line below each route.
-    ledger: bool,
-}
-
-const STATE_WIDTH: usize = 10;
-
-fn columns(routes: &[RouteStatus], width: usize) -> Columns<'_> {
-    let name = |route: &RouteStatus| name(route, routes);
-    let longest = routes
-        .iter()
-        .map(|route| name(route).chars().count())
-        .max()
-        .unwrap_or(0);
-    let mut right: Vec<Column<'_>> = vec![
-        column("RECEIVED/S", |route| {
-            short_count(route.received_per_second.round() as u64)
-        }),
-        column("WRITTEN/S", |route| {
-            short_count(route.written_per_second.round() as u64)
-        }),
-        column("IN FLIGHT", |route| short_count(route.ledger.in_flight)),
-        column("OLDEST", |route| oldest(route).map_or("-".to_owned(), duration)),
-        column("P99", |route| latency(route).map_or("-".to_owned(), duration)),
-    ];
-    let wanted = longest.clamp(SHORTEST_NAME, LONGEST_NAME);
-    let extra = ledger_columns(routes);
-    let taken = |columns: &[Column<'_>]| columns.iter().map(|column| GAP + column.width).sum::<usize>();
-    let base = GAP + STATE_WIDTH + taken(&right);
-    let ledger = base + wanted + taken(&extra) <= width;
-    if ledger {
-        right.extend(extra);
-    }
-    let name_width = wanted.min(width.saturating_sub(base)).max(SHORTEST_NAME);
-    Columns {
-        name_width,
-        name: Box::new(name),
-        right,
-        ledger,
-    }
-}
-
-fn column<'a>(title: &'static str, cell: impl Fn(&RouteStatus) -> String + 'a) -> Column<'a> {
-    Column {
-        title,
-        width: title.len().max(6),
-        cell: Box::new(cell),
-    }
-}
-
-/// Received, written, and the buckets that any route has used. What is in flight has its column already.
-fn ledger_columns(routes: &[RouteStatus]) -> Vec<Column<'static>> {
-    const TITLES: [&str; 8] = [
-        "WRITTEN",
-        "FILTERED",
-        "DEAD-LETTERED",
-        "DISCARDED",
-        "EXPIRED",
-        "REPEATS",
-        "RETURNED",
-        "DROPPED",
-    ];
-    let used = |i: usize| i == 0 || routes.iter().any(|route| buckets(&route.ledger)[i].1 > 0);
-    let mut columns = vec![column("RECEIVED", |route| short_count(route.ledger.received))];
-    columns.extend(
-        TITLES
-            .into_iter()
-            .enumerate()
-            .filter(|(i, _)| used(*i))
-            .map(|(i, title)| {
-                column(title, move |route: &RouteStatus| {
-                    short_count(buckets(&route.ledger)[i].1)
-                })
-            }),
-    );
-    for column in &mut columns {
-        column.width = column.width.max("9,999,999".len());
-    }
-    columns
-}
-
-fn oldest(route: &RouteStatus) -> Option<Duration> {
-    route
-        .lanes
-        .iter()
-        .filter_map(|lane| lane.oldest_unacked_ms)
-        .max()
-        .map(Duration::from_millis)
-}
-
-fn latency(route: &RouteStatus) -> Option<Duration> {
-    (route.latency.max_us > 0).then(|| Duration::from_micros(route.latency.p99_us))
-}
-
-impl Columns<'_> {
-    fn header(&self) -> Line {
-        let mut text = format!("{:<1$}  {2:<3$}", "ROUTE", self.name_width, "STATE", STATE_WIDTH);
-        for column in &self.right {
-            text += &format!("  {:>1$}", column.title, column.width);
-        }
-        Line::styled(text, Style::Bold)
-    }
-
-    fn row(&self, route: &RouteStatus) -> Line {
-        let name = Line::plain((self.name)(route)).cut(self.name_width).render(false);
-        let (state, style) = state(route);
-        let mut line = Line::plain(format!("{name:<0$}  ", self.name_width))
-            .with(format!("{state:<STATE_WIDTH$}"), style);
-        for column in &self.right {
-            line = line.with(
-                format!("  {:>1$}", (column.cell)(route), column.width),
-                Style::Plain,
-            );
-        }
-        line
     }
 }
 
