@@ -117,6 +117,17 @@ fn a_half_open_connection_swallows_and_is_reset_after_the_fault() {
 }
 
 #[test]
+fn a_half_open_connection_swallows_the_end_as_well() {
+    let wire = Wire::new();
+    let (client, mut target) = wire.connect();
+    wire.proxy.half_open();
+    drop(client);
+    nothing_comes(&mut target);
+    wire.proxy.pass();
+    is_reset(&mut target);
+}
+
+#[test]
 fn a_half_open_connection_that_lost_nothing_goes_on() {
     let wire = Wire::new();
     let (mut client, mut target) = wire.connect();
