@@ -1,18 +1,23 @@
 //! Everything that touches Kafka: settings, records, the producer, the topics.
 
+mod callbacks;
 mod error;
+mod mailbox;
 mod options;
 mod producer;
 mod record;
+mod sink;
 mod state;
 mod topics;
 
 pub(crate) use error::FailureClass;
+pub(crate) use mailbox::Mailbox;
 pub use options::OptionsError;
 pub(crate) use options::{MAX_BATCH_BYTES, client_config};
-pub(crate) use producer::{LaneSink, Mailbox, Producer};
+pub(crate) use producer::Producer;
 #[cfg(test)]
 pub(crate) use record::Failure;
 pub(crate) use record::{Headers, OwnedRecord, RecordRef, Report, SendError, Sink};
+pub(crate) use sink::LaneSink;
 pub(crate) use state::KafkaState;
 pub(crate) use topics::{TopicKeeper, Topics};

@@ -8,9 +8,8 @@ use millrace_contract::Ledger;
 use millrace_contract::status::{LaneState, LaneStatus, Problem, Reason};
 
 use crate::kafka::LaneSink;
-use crate::lane_task::shortfalls;
 use crate::latency::Histogram;
-use crate::mqtt::{Ended, Grant, Granted, SessionOptions, Version};
+use crate::mqtt::{Ended, Grant, Granted, SessionOptions, Version, shortfalls};
 use crate::pipeline::Lane;
 
 /// What a lane lets others see.

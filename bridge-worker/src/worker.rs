@@ -14,7 +14,8 @@ use tokio::sync::watch;
 
 use crate::config::{self, ConfigError};
 use crate::kafka::{
-    KafkaState, MAX_BATCH_BYTES, Mailbox, OptionsError, Producer, TopicKeeper, Topics, client_config,
+    KafkaState, LaneSink, MAX_BATCH_BYTES, Mailbox, OptionsError, Producer, TopicKeeper, Topics,
+    client_config,
 };
 use crate::lane_report::LaneReport;
 use crate::lane_task::{Command, LaneTask};
@@ -103,7 +104,12 @@ impl Worker {
                 continue;
             }
             let task = LaneTask {
-                lane: Lane::new(plan.lane.clone(), mapper, producer.sink(), seed),
+                lane: Lane::new(
+                    plan.lane.clone(),
+                    mapper,
+                    LaneSink::new(Arc::clone(&producer)),
+                    seed,
+                ),
                 mailboxes: Arc::clone(&mailboxes),
                 producer: Arc::clone(&producer),
                 commands: told.clone(),

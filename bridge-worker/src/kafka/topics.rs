@@ -241,7 +241,9 @@ impl TopicKeeper {
             known.exists = topic.exists.or(known.exists);
             known.max_message_bytes = topic.max_message_bytes.or(known.max_message_bytes);
             known.problem = topic.problem;
-            self.topics.any_missing.store(inner.topics.values().any(Topic::is_missing), Ordering::Relaxed);
+            self.topics
+                .any_missing
+                .store(inner.topics.values().any(Topic::is_missing), Ordering::Relaxed);
             let smallest = inner
                 .topics
                 .values()

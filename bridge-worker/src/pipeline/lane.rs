@@ -1,3 +1,7 @@
+mod counts;
+mod reports;
+mod undeliverable;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -6,9 +10,9 @@ use millrace_mapping::{Decision, Mapper, Message, Properties};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::deadletter::{Failed, Payload};
-use super::lost::{Known, Lost, Orphan};
+use super::lost::{Known, Lost};
 use super::ring::{Ack, NewEntry, Outcome, Ring};
-use crate::kafka::{FailureClass, Headers, OwnedRecord, RecordRef, Report, SendError, Sink};
+use crate::kafka::{Headers, OwnedRecord, RecordRef, SendError, Sink};
 use crate::latency::Histogram;
 
 /// What the producer holds for a record beside its bytes: measured about 300, rounded up.
@@ -138,49 +142,6 @@ impl<S: Sink> Lane<S> {
         self.lost.forget_session();
     }
 
-    /// The connection is gone: what was not acknowledged will be sent again by the broker.
-    pub(crate) fn connection_lost(&mut self) {
-        self.held = 0;
-        for (sequence, entry) in self.ring.lose() {
-            if let Some(outcome) = entry.outcome() {
-                // Kafka has it but its ack never left.
-                if entry.ack != Ack::None && remembered(outcome) {
-                    self.lost.confirm(entry.id, entry.digest);
-                }
-                continue;
-            }
-            self.pending -= 1;
-            let qos0 = entry.ack == Ack::None;
-            if !qos0 {
-                self.ledger.in_flight -= 1;
-                self.ledger.returned += 1;
-            }
-            match entry.adopts {
-                Some(orphan) => self.lost.unadopt(orphan),
-                None if entry.in_producer || self.retry.contains_key(&sequence) => {
-                    self.lost.orphan(
-                        sequence,
-                        Orphan {
-                            id: entry.id,
-                            digest: entry.digest,
-                            qos0,
-                            dead_letter: entry.dead_letter,
-                            forgotten: false,
-                            charged: entry.charged,
-                            adopted_by: None,
-                        },
-                    );
-                }
-                // The message that stopped the route: nobody waits for a report.
-                None if qos0 => {
-                    self.ledger.in_flight -= 1;
-                    self.ledger.dropped += 1;
-                }
-                None => {}
-            }
-        }
-    }
-
     /// Takes a message. Call only while [`Lane::can_take`].
     pub(crate) fn receive(&mut self, message: Received<'_>, now: Now) {
         self.ledger.received += 1;
@@ -271,49 +232,6 @@ impl<S: Sink> Lane<S> {
         self.lost.release(id);
     }
 
-    /// Takes the producer's report for a record.
-    pub(crate) fn report(&mut self, report: Report, now: Now) {
-        let sequence = report.sequence;
-        match report.result {
-            Ok(()) => self.confirmed(sequence, now),
-            Err(failure) => match failure.class {
-                FailureClass::Retry => {
-                    self.retry_at_us = now.us + if failure.at_once { 0 } else { RETRY_US };
-                    // One that was sent alone to be judged would be judged by a batch's fate otherwise.
-                    let alone = self.ring.pending(sequence).is_some_and(|entry| entry.sent_alone);
-                    let record = failure.record;
-                    self.retry.insert(sequence, Retry { record, alone });
-                }
-                class => self.refused(sequence, class, failure.message, failure.record, now),
-            },
-        }
-    }
-
-    /// Sends again what waits for it, as far as the producer takes it. Call before reading.
-    pub(crate) fn resend(&mut self, now: Now) {
-        if self.retry.is_empty() || now.us < self.retry_at_us {
-            return;
-        }
-        while let Some((sequence, retry)) = self.retry.pop_first() {
-            match self
-                .sink
-                .send(self.config.lane, sequence, retry.record.as_ref(), retry.alone)
-            {
-                Ok(()) => {}
-                Err(SendError::Full) => {
-                    self.retry.insert(sequence, retry);
-                    return;
-                }
-                Err(SendError::Refused { class, message }) => {
-                    self.refused(sequence, class, message, retry.record, now);
-                    if now.us < self.retry_at_us {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
     /// Hands over the acks that may leave, in receive order; returns how many.
     pub(crate) fn acks(&mut self, out: &mut impl Acks) -> usize {
         let mut count = 0;
@@ -337,58 +255,6 @@ impl<S: Sink> Lane<S> {
             && self.buffered < self.config.max_buffered
             && self.ring.len() + self.lost.orphans() < MAX_MESSAGES
             && !self.sink.paused()
-    }
-
-    /// When something waits for time to pass, in microseconds on the lane's clock.
-    pub(crate) fn next_retry_us(&self) -> Option<u64> {
-        (!self.retry.is_empty()).then_some(self.retry_at_us)
-    }
-
-    /// Why the lane takes no more messages, if it has stopped.
-    pub(crate) fn stopped(&self) -> Option<&Stop> {
-        self.stop.as_ref()
-    }
-
-    /// Messages of this connection not yet acknowledged.
-    pub(crate) fn window(&self) -> usize {
-        self.ring.len()
-    }
-
-    /// Messages that wait for Kafka, those of lost connections included.
-    pub(crate) fn waiting(&self) -> usize {
-        self.pending - self.held + self.lost.orphans()
-    }
-
-    /// When the oldest unacknowledged message was received, in microseconds on the lane's clock.
-    pub(crate) fn oldest_us(&self) -> Option<u64> {
-        self.ring.oldest_us()
-    }
-
-    pub(crate) fn ledger(&self) -> Ledger {
-        self.ledger
-    }
-
-    pub(crate) fn latency(&self) -> &Histogram {
-        &self.latency
-    }
-
-    pub(crate) fn errors(&self) -> &BTreeMap<&'static str, u64> {
-        &self.errors
-    }
-
-    /// Bytes of payload received.
-    pub(crate) fn bytes_received(&self) -> u64 {
-        self.bytes_received
-    }
-
-    /// Bytes of records confirmed by Kafka.
-    pub(crate) fn bytes_written(&self) -> u64 {
-        self.bytes_written
-    }
-
-    /// Bytes in the producer for this lane, overhead included.
-    pub(crate) fn buffered(&self) -> usize {
-        self.buffered
     }
 
     fn digest(&self, message: &Received<'_>) -> u64 {
@@ -464,184 +330,6 @@ impl<S: Sink> Lane<S> {
         }
     }
 
-    fn confirmed(&mut self, sequence: u64, now: Now) {
-        if let Some(entry) = self.ring.pending(sequence) {
-            let outcome = if entry.dead_letter {
-                Outcome::DeadLettered
-            } else {
-                Outcome::Written
-            };
-            self.settle(sequence, outcome, now);
-            return;
-        }
-        let Some(orphan) = self.lost.take(sequence) else {
-            return;
-        };
-        self.buffered -= orphan.charged as usize;
-        let outcome = if orphan.dead_letter {
-            Outcome::DeadLettered
-        } else {
-            Outcome::Written
-        };
-        if let Some(adopter) = orphan.adopted_by {
-            self.settle(adopter, outcome, now);
-            return;
-        }
-        if orphan.qos0 {
-            self.ledger.in_flight -= 1;
-        } else {
-            self.ledger.returned -= 1;
-            if !orphan.forgotten {
-                self.lost.confirm(orphan.id, orphan.digest);
-            }
-        }
-        *bucket(&mut self.ledger, outcome) += 1;
-    }
-
-    /// Kafka will not take this record as it is.
-    fn refused(
-        &mut self,
-        sequence: u64,
-        class: FailureClass,
-        message: String,
-        record: OwnedRecord,
-        now: Now,
-    ) {
-        let sequence = match self.lost.in_producer(sequence).copied() {
-            None => sequence,
-            Some(orphan) => {
-                self.lost.take(sequence);
-                self.buffered -= orphan.charged as usize;
-                match orphan.adopted_by {
-                    // Its message is here again, and is dealt with as if it had been sent on this connection.
-                    Some(adopter) => adopter,
-                    None => {
-                        if orphan.qos0 {
-                            self.ledger.in_flight -= 1;
-                            self.ledger.dropped += 1;
-                        }
-                        // Otherwise the broker sends it again, and it is dealt with then.
-                        return;
-                    }
-                }
-            }
-        };
-        let Some(entry) = self.ring.pending(sequence) else {
-            return;
-        };
-        entry.adopts = None;
-        match class {
-            FailureClass::Batch if !entry.sent_alone => {
-                entry.sent_alone = true;
-                self.retry.insert(sequence, Retry { record, alone: true });
-                return;
-            }
-            FailureClass::TopicMissing if !entry.asked_again && self.sink.has_known(&record.topic) => {
-                entry.asked_again = true;
-                self.retry.insert(sequence, Retry { record, alone: false });
-                self.retry_at_us = now.us + SECOND_ANSWER_US;
-                return;
-            }
-            _ => {}
-        }
-        let is_dead_letter = entry.dead_letter;
-        let charged = std::mem::take(&mut entry.charged) as usize;
-        entry.in_producer = false;
-        self.buffered -= charged;
-        let reason = class.reason();
-        let failed = Failed {
-            reason,
-            message,
-            topic: self.ring.topic_of(sequence).unwrap_or_default(),
-            payload: Payload::Record {
-                value: record.value,
-                kafka_topic: record.topic,
-            },
-            received_at_ms: record.timestamp_ms,
-        };
-        if !is_dead_letter {
-            self.undeliverable(sequence, failed, now);
-        } else if matches!(class, FailureClass::Batch)
-            && !record.headers.iter().any(|(name, _)| is_head(name))
-        {
-            self.shorten_dead_letter(sequence, failed, record.headers, now);
-        } else {
-            self.stop_at(&failed, "its dead letter cannot be written: ");
-        }
-    }
-
-    /// Deals with a message that cannot be delivered, as the route's `onError` says.
-    fn undeliverable(&mut self, sequence: u64, failed: Failed, now: Now) {
-        *self.errors.entry(failed.reason).or_default() += 1;
-        match (self.config.action, self.config.dead_letter_topic.clone()) {
-            (ErrorAction::Discard, _) => self.settle(sequence, Outcome::Discarded, now),
-            (ErrorAction::DeadLetter, Some(topic)) => {
-                let record = failed.dead_letter(&topic, &self.config.route, self.config.lane, true);
-                self.send_dead_letter(sequence, record, now);
-            }
-            (ErrorAction::Stop | ErrorAction::DeadLetter, _) => self.stop_at(&failed, ""),
-        }
-    }
-
-    /// The dead letter was itself too large: send one with the head only, keeping what the first one said.
-    fn shorten_dead_letter(
-        &mut self,
-        sequence: u64,
-        failed: Failed,
-        headers: Vec<(String, Vec<u8>)>,
-        now: Now,
-    ) {
-        *self.errors.entry("DeadLetterTooLarge").or_default() += 1;
-        let topic = match &failed.payload {
-            Payload::Record { kafka_topic, .. } => kafka_topic.clone(),
-            _ => return self.stop_at(&failed, ""),
-        };
-        let mut record = failed.dead_letter(&topic, &self.config.route, self.config.lane, false);
-        record
-            .headers
-            .retain(|(name, _)| name.starts_with("millrace.payload"));
-        record.headers.extend(
-            headers
-                .into_iter()
-                .filter(|(name, _)| !name.starts_with("millrace.payload")),
-        );
-        self.send_dead_letter(sequence, record, now);
-    }
-
-    fn send_dead_letter(&mut self, sequence: u64, record: OwnedRecord, now: Now) {
-        let Some(entry) = self.ring.pending(sequence) else {
-            return;
-        };
-        entry.dead_letter = true;
-        entry.sent_alone = false;
-        entry.asked_again = false;
-        self.charge(sequence, record.as_ref().size() + RECORD_OVERHEAD);
-        match self.sink.send(self.config.lane, sequence, record.as_ref(), false) {
-            Ok(()) => {}
-            Err(SendError::Full) => {
-                self.retry.insert(sequence, Retry { record, alone: false });
-            }
-            Err(SendError::Refused { class, message }) => self.refused(sequence, class, message, record, now),
-        }
-    }
-
-    fn stop_at(&mut self, failed: &Failed, prefix: &str) {
-        let message = format!(
-            "stopped at message {} on topic {:?} ({} bytes, lane {}): {prefix}{}; it stays with the broker: \
-             correct the route, or set spec.onError.action to DeadLetter or Discard",
-            failed.digest(),
-            failed.topic,
-            failed.size(),
-            self.config.lane,
-            failed.message,
-        );
-        self.held += 1;
-        self.stop.get_or_insert(Stop {
-            reason: failed.reason,
-            message,
-        });
-    }
-
     fn settle(&mut self, sequence: u64, outcome: Outcome, now: Now) {
         let Some(entry) = self.ring.settle(sequence, outcome) else {
             return;
@@ -673,8 +361,4 @@ fn remembered(outcome: Outcome) -> bool {
         outcome,
         Outcome::Written | Outcome::DeadLettered | Outcome::Repeat
     )
-}
-
-fn is_head(header: &str) -> bool {
-    header == "millrace.payload.sha256"
 }

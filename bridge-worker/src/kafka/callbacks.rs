@@ -1,0 +1,105 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::producer::{DeliveryResult, ProducerContext};
+
+use super::error::FailureClass;
+use super::mailbox::Mailbox;
+use super::record::{Failure, OwnedRecord, Report};
+use super::state::KafkaState;
+
+/// What librdkafka calls back: hands each report to its lane's mailbox.
+pub(crate) struct Context {
+    pub(super) mailboxes: Arc<[Mailbox]>,
+    pub(super) state: Arc<KafkaState>,
+    /// The producer has failed for good.
+    pub(super) fatal: AtomicBool,
+}
+
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.state.unreachable(reason),
+            _ => self.state.trouble(reason),
+        }
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.state.statistics(statistics);
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // Lost and refused connections come here again and again; `KafkaUnreachable` says them once.
+        if level as i32 <= RDKafkaLogLevel::Error as i32 {
+            tracing::debug!(target: "librdkafka", facility, "{message}");
+        }
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
+        let (lane, sequence) = unpack(opaque);
+        let result = match result {
+            Ok(_) => Ok(()),
+            Err((error, message)) => {
+                let code = error.rdkafka_error_code();
+                Err(Box::new(Failure {
+                    class: code.map_or(FailureClass::Retry, FailureClass::of),
+                    at_once: self.fatal.load(Ordering::Acquire)
+                        || matches!(
+                            code,
+                            Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
+                        ),
+                    message: error.to_string(),
+                    record: owned(message),
+                }))
+            }
+        };
+        if let Some(mailbox) = self.mailboxes.get(usize::from(lane)) {
+            mailbox.put(Report { sequence, result });
+        }
+    }
+}
+
+fn owned(message: &BorrowedMessage<'_>) -> OwnedRecord {
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        headers
+            .iter()
+            .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
+            .collect()
+    });
+    OwnedRecord {
+        topic: message.topic().to_owned(),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().unwrap_or_default().to_vec(),
+        headers,
+        timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
+    }
+}
+
+/// Lane in the upper 16 bits, sequence number below: 2^48 messages are 8 years at a million a second.
+pub(super) fn pack(lane: u16, sequence: u64) -> usize {
+    usize::from(lane) << 48 | (sequence as usize & ((1 << 48) - 1))
+}
+
+fn unpack(opaque: usize) -> (u16, u64) {
+    ((opaque >> 48) as u16, opaque as u64 & ((1 << 48) - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lane_and_sequence_survive_the_opaque() {
+        for (lane, sequence) in [(0, 0), (7, 1), (u16::MAX, (1 << 48) - 1), (1, 123_456_789_012)] {
+            assert_eq!(unpack(pack(lane, sequence)), (lane, sequence));
+        }
+    }
+}

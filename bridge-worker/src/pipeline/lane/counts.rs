@@ -1,0 +1,62 @@
+//! What a lane lets others know.
+
+use std::collections::BTreeMap;
+
+use millrace_contract::Ledger;
+
+use super::{Lane, Stop};
+use crate::latency::Histogram;
+
+impl<S> Lane<S> {
+    /// When something waits for time to pass, in microseconds on the lane's clock.
+    pub(crate) fn next_retry_us(&self) -> Option<u64> {
+        (!self.retry.is_empty()).then_some(self.retry_at_us)
+    }
+
+    /// Why the lane takes no more messages, if it has stopped.
+    pub(crate) fn stopped(&self) -> Option<&Stop> {
+        self.stop.as_ref()
+    }
+
+    /// Messages of this connection not yet acknowledged.
+    pub(crate) fn window(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// Messages that wait for Kafka, those of lost connections included.
+    pub(crate) fn waiting(&self) -> usize {
+        self.pending - self.held + self.lost.orphans()
+    }
+
+    /// When the oldest unacknowledged message was received, in microseconds on the lane's clock.
+    pub(crate) fn oldest_us(&self) -> Option<u64> {
+        self.ring.oldest_us()
+    }
+
+    pub(crate) fn ledger(&self) -> Ledger {
+        self.ledger
+    }
+
+    pub(crate) fn latency(&self) -> &Histogram {
+        &self.latency
+    }
+
+    pub(crate) fn errors(&self) -> &BTreeMap<&'static str, u64> {
+        &self.errors
+    }
+
+    /// Bytes of payload received.
+    pub(crate) fn bytes_received(&self) -> u64 {
+        self.bytes_received
+    }
+
+    /// Bytes of records confirmed by Kafka.
+    pub(crate) fn bytes_written(&self) -> u64 {
+        self.bytes_written
+    }
+
+    /// Bytes in the producer for this lane, overhead included.
+    pub(crate) fn buffered(&self) -> usize {
+        self.buffered
+    }
+}
