@@ -111,7 +111,7 @@ fn outage(fault: impl Fn(&mut Kafka)) {
         "the MQTT connection was lost: {:?}",
         status.lanes
     );
-    assert_eq!(status.problems, [], "all is well again");
+    wait_until(SOON, "all to be well again", || worker.problems().is_empty());
     worker.assert_memory_in_bounds();
     worker.terminate();
     let verdict = check(&report, &observer.finish());

@@ -84,13 +84,14 @@ fn recover(name: &str, ordering: Ordering, fault: impl Fn(&mut Mosquitto)) {
     publisher.wait_acknowledged(publisher.acknowledged() + 6_000, SOON);
     let report = publisher.finish(SOON);
     worker.settled();
-    worker.terminate();
+    let written = worker.terminate().written;
     wait_until(SOON, "the observer to have read all", || {
         observer.count() == kafka.end_offsets(&topic)
     });
     let records = observer.finish();
     let verdict = check(&report, &records);
     log.say(&format!("{name}: flow resumed after {pause:?}\n{verdict}"));
+    assert_eq!(written, verdict.arrived + verdict.duplicates, "{verdict}");
     let lost = report.acknowledged_ids().filter(|&id| !records.contains(id));
     for id in lost {
         assert!(id.sequence < recovered, "sent after the recovery, and lost: {id}");
