@@ -1,6 +1,6 @@
 //! librdkafka's MockCluster, with the faults the tests need.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 
 use millrace_testkit::{Consumed, consume};
 use rdkafka::ClientConfig;
@@ -17,15 +17,13 @@ pub(crate) type Code = RDKafkaRespErr;
 /// Kafka's kinds of requests.
 pub(crate) type Api = RDKafkaApiKey;
 
-/// More requests than any test makes.
-const FOR_EVER: usize = 200_000;
-
 /// A Kafka in this process. Keeps 5 MiB and 100,000 records per partition.
 pub(crate) struct MockKafka {
     cluster: MockCluster<'static, DefaultProducerContext>,
     bootstrap: String,
     watcher: BaseConsumer,
-    topics: Cell<usize>,
+    /// Each with its number of partitions.
+    topics: RefCell<Vec<(String, i32)>>,
 }
 
 impl MockKafka {
@@ -51,7 +49,7 @@ impl MockKafka {
             cluster,
             bootstrap,
             watcher,
-            topics: Cell::new(0),
+            topics: RefCell::default(),
         }
     }
 
@@ -64,18 +62,27 @@ impl MockKafka {
         self.cluster
             .create_topic(name, partitions, 1)
             .expect("a new topic");
-        self.topics.set(self.topics.get() + 1);
+        self.topics.borrow_mut().push((name.to_owned(), partitions));
     }
 
-    /// From now on no record is taken, of no topic; nothing is lost, the producer goes on trying.
+    /// From now on no record is taken, of no topic: no partition has a leader. Answers that only refuse records would
+    /// not do: MockCluster looks at no sequence numbers, so it takes a batch behind one that it has refused, from
+    /// which librdkafka concludes that both were taken.
     pub(crate) fn hold(&self) {
-        let code = Code::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS;
-        self.answer_produce(&vec![code; FOR_EVER]);
+        self.lead_all(None);
     }
 
-    /// Ends [`MockKafka::hold`], and forgets what is left of [`MockKafka::answer_produce`].
+    /// Ends [`MockKafka::hold`]; the first broker leads everything.
     pub(crate) fn release(&self) {
-        self.answer_as_usual(Api::Produce);
+        self.lead_all(Some(1));
+    }
+
+    fn lead_all(&self, broker: Option<i32>) {
+        for (topic, partitions) in self.topics.borrow().iter() {
+            for partition in 0..*partitions {
+                self.lead(topic, partition, broker);
+            }
+        }
     }
 
     /// Takes no records for one topic of one partition.
