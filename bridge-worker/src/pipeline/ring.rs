@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 
 /// How a message is acknowledged to the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "PUBACK is what the packet is called")]
 pub(crate) enum Ack {
     /// QoS 0: not at all.
     None,
