@@ -11,8 +11,8 @@ mod document;
 pub mod status;
 
 pub use document::{
-    Broker, Compression, Create, Credentials, Document, ErrorAction, Mapping, OnError, Ordering, PayloadFormat,
-    Producer, Propagate, ProtocolVersion, RouteId, SharedSubscriptions, Sink, Source, Subscription, Timeouts,
-    TopicPolicy, Value, VERSION,
+    Broker, Compression, Create, Credentials, Document, ErrorAction, Mapping, OnError, Ordering,
+    PayloadFormat, Producer, Propagate, ProtocolVersion, RouteId, SharedSubscriptions, Sink, Source,
+    Subscription, Timeouts, TopicPolicy, VERSION, Value,
 };
 pub use status::Ledger;
