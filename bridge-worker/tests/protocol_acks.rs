@@ -126,7 +126,10 @@ fn acks_of_a_batch_leave_in_few_writes() {
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut buffer = vec![0; 64 * 1024];
     for answer in [&[0x20, 3, 0, 0, 0][..], &[0x90, 4, 0, 1, 0, 1]] {
-        assert!(stream.read(&mut buffer).unwrap() > 0, "no CONNECT, or no SUBSCRIBE");
+        assert!(
+            stream.read(&mut buffer).unwrap() > 0,
+            "no CONNECT, or no SUBSCRIBE"
+        );
         stream.write_all(answer).unwrap();
     }
     let mut packets = Vec::new();
