@@ -73,11 +73,11 @@ async fn run(args: &Run, plan: Plan) -> anyhow::Result<Exit> {
 }
 
 /// Log lines go to standard error. Where that is the terminal with the live view, they pass above it, and only
-/// warnings: the view shows the rest.
+/// errors: the view says in words what is wrong with a route.
 pub(crate) fn logs(output: &Output) -> anyhow::Result<()> {
     match output {
         Output::Screen(screen) if io::stderr().is_terminal() => {
-            telemetry::init_to(LogFormat::Auto, "warn", true, screen.log())?;
+            telemetry::init_to(LogFormat::Auto, "error", true, screen.log())?;
         }
         _ => telemetry::init(LogFormat::Auto, "info")?,
     }

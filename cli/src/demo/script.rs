@@ -1,8 +1,6 @@
 //! What the plants publish: readings of machines, events, alarms, and now and then something that cannot be mapped.
 //! A plant knows what should become of each message on each of the example's routes.
 
-use rumqttc::v5::mqttbytes::QoS;
-
 use super::audit::{Fate, Id};
 
 /// One message in so many is broken JSON, another comes from a plant whose name is no part of a Kafka topic.
@@ -20,8 +18,6 @@ pub(crate) struct Told {
     pub(crate) id: Id,
     /// The MQTT topic.
     pub(crate) topic: String,
-    /// The quality of service.
-    pub(crate) qos: QoS,
     /// The payload.
     pub(crate) payload: String,
 }
@@ -90,7 +86,6 @@ impl Script {
         let machine = MACHINES[(self.step / LINES) as usize % MACHINES.len()];
         let from = |plant: &str, line| format!("plants/{plant}/lines/{line}/machines/{machine}/telemetry");
         let topic = from(&self.plant, self.step % LINES + 1);
-        let qos = QoS::AtLeastOnce;
         let tenths = 400 + self.random() % 450;
         let rpm = 1_400 + self.random() % 200;
         let text = |id: Id, tenths: u64| {
@@ -108,7 +103,6 @@ impl Script {
                 Told {
                     id,
                     topic,
-                    qos,
                     payload: format!(r#"{{"seq": {id}, "t": 21."#),
                 }
             }
@@ -118,7 +112,6 @@ impl Script {
                 Told {
                     id,
                     topic: from("no name", 1),
-                    qos,
                     payload: text(id, 213),
                 }
             }
@@ -131,7 +124,6 @@ impl Script {
                 Told {
                     id,
                     topic,
-                    qos,
                     payload: text(id, tenths),
                 }
             }
@@ -144,18 +136,20 @@ impl Script {
         Told {
             id,
             topic: format!("plants/{}/events/{kind}", self.plant),
-            qos: QoS::AtLeastOnce,
             payload: format!(r#"{{"seq": {id}, "by": "badge {}"}}"#, self.random() % 900 + 100),
         }
     }
 
     fn alarm(&mut self, number: impl FnOnce(&[(usize, Fate)]) -> Id) -> Told {
         let id = number(&[(self.routes.alarms, Fate::Written)]);
-        let severity = if self.random().is_multiple_of(4) { "high" } else { "low" };
+        let severity = if self.random().is_multiple_of(4) {
+            "high"
+        } else {
+            "low"
+        };
         Told {
             id,
             topic: format!("plants/{}/alarms/{severity}", self.plant),
-            qos: QoS::ExactlyOnce,
             payload: format!(r#"pressure above limit, "seq": {id}"#),
         }
     }

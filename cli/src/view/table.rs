@@ -6,7 +6,7 @@ mod columns;
 use std::collections::BTreeSet;
 
 use millrace_contract::Ledger;
-use millrace_contract::status::{Phase, RouteStatus};
+use millrace_contract::status::{Phase, Problem, RouteStatus};
 
 use super::text::{Line, Style, count, wrap};
 use columns::Columns;
@@ -49,7 +49,7 @@ fn body(routes: &[RouteStatus], size: Size) -> Vec<Line> {
 
     let for_problems = problems
         .len()
-        .min(size.height.saturating_sub(1 + routes.len().min(3)));
+        .min(size.height.saturating_sub(1 + routes.len().min(size.height / 2)));
     let for_routes = size.height.saturating_sub(1 + for_problems);
 
     let mut lines = vec![columns.header()];
@@ -134,24 +134,37 @@ pub(crate) fn name(route: &RouteStatus, routes: &[RouteStatus]) -> String {
     }
 }
 
+/// Each problem once, with the routes that have it.
 fn problems(routes: &[RouteStatus], width: usize) -> Vec<Line> {
-    let mut lines = Vec::new();
+    let mut grouped: Vec<(&Problem, Style, Vec<String>)> = Vec::new();
     for route in routes {
-        let name = name(route, routes);
         let style = if route.phase == Phase::Stopped {
             Style::Bad
         } else {
             Style::Warn
         };
         for problem in &route.problems {
-            let text = format!("{name}: {:?}: {}", problem.reason, problem.message);
-            for (i, piece) in wrap(&text, width.saturating_sub(2)).into_iter().enumerate() {
-                let mark = if i == 0 { "! " } else { "  " };
-                lines.push(Line::styled(mark, style).with(piece, style));
+            let name = name(route, routes);
+            match grouped
+                .iter_mut()
+                .find(|(known, known_style, _)| *known == problem && *known_style == style)
+            {
+                Some((_, _, names)) => names.push(name),
+                None => grouped.push((problem, style, vec![name])),
             }
         }
     }
-    lines
+    let lines = grouped.into_iter().flat_map(|(problem, style, names)| {
+        let who = if names.len() > 1 && names.len() == routes.len() {
+            "all routes".into()
+        } else {
+            names.join(", ")
+        };
+        let text = format!("{who}: {:?}: {}", problem.reason, problem.message);
+        let pieces = wrap(&text, width.saturating_sub(2)).into_iter().enumerate();
+        pieces.map(move |(i, piece)| Line::styled(if i == 0 { "! " } else { "  " }, style).with(piece, style))
+    });
+    lines.collect()
 }
 
 #[cfg(test)]

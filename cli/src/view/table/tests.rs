@@ -116,6 +116,28 @@ fn problems_stand_below_in_words_and_wrapped() {
 }
 
 #[test]
+fn a_problem_that_routes_share_stands_once() {
+    let away = Problem {
+        reason: Reason::KafkaUnreachable,
+        message: "no answer".into(),
+    };
+    let mut routes = ["telemetry", "hot", "events"].map(route);
+    routes
+        .iter_mut()
+        .for_each(|route| route.problems = vec![away.clone()]);
+    let problems = |routes: &[RouteStatus]| {
+        let lines = shown(routes, 80, 24).into_iter();
+        lines.filter(|line| line.starts_with('!')).collect::<Vec<_>>()
+    };
+    assert_eq!(problems(&routes), ["! all routes: KafkaUnreachable: no answer"]);
+    routes[1].problems.clear();
+    assert_eq!(
+        problems(&routes),
+        ["! telemetry, events: KafkaUnreachable: no answer"]
+    );
+}
+
+#[test]
 fn a_ledger_that_does_not_balance_cannot_pass_for_one_that_does() {
     let ledger = Ledger {
         received: 3,
