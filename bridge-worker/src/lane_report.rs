@@ -9,7 +9,7 @@ use millrace_contract::status::{LaneState, LaneStatus, Problem, Reason};
 
 use crate::kafka::LaneSink;
 use crate::latency::Histogram;
-use crate::mqtt::{Ended, Grant, Granted, SessionOptions, Version, shortfalls};
+use crate::mqtt::{Ended, Grant, Granted, PacketError, SessionOptions, Version, shortfalls};
 use crate::pipeline::Lane;
 
 /// What a lane lets others see.
@@ -97,6 +97,9 @@ impl LaneReport {
         session: &SessionOptions,
         codes: &[Grant],
     ) -> Result<(), Ended> {
+        if codes.len() != session.filters.len() {
+            return Err(PacketError::SubAckCodes(codes.len()).into());
+        }
         for (filter, code) in session.filters.iter().zip(codes) {
             match code {
                 Grant::Qos(_) => {}

@@ -186,6 +186,12 @@ impl Runner {
             return wait;
         }
         let reason = match ended {
+            Ended::Disconnected { reason: 0x87, .. } => Reason::BrokerRefused,
+            // Busy, shutting down, no answer to its own pings, told to by an administrator, moved, connected too long.
+            Ended::Disconnected {
+                reason: 0 | 0x89 | 0x8B | 0x8D | 0x98 | 0x9C | 0x9D | 0x9F | 0xA0,
+                ..
+            } => Reason::BrokerUnreachable,
             Ended::Protocol(_) | Ended::Disconnected { .. } => Reason::ProtocolError,
             Ended::SubscriptionRefused { .. } => Reason::SubscriptionRefused,
             Ended::SharedUnsupported { .. } => Reason::SharedSubscriptionsUnsupported,

@@ -228,45 +228,59 @@ impl TopicKeeper {
             }
         };
         self.state.answered();
+        // What exists first: limits come from a request that some clusters answer late, or not at all.
+        let mut existing = Vec::new();
         let mut settled = true;
         for name in names {
-            let topic = self.look(&name, brokers);
+            let (topic, replicas) = self.look(&name);
             settled &= topic.exists == Some(true);
-            let mut inner = self.topics.lock();
-            let known = inner.topics.entry(name).or_default();
-            known.has_existed |= topic.exists == Some(true);
-            if let (None, Some(problem)) = (&known.problem, &topic.problem) {
-                tracing::warn!(reason = ?problem.reason, "{}", problem.message);
+            self.note(&name, topic);
+            existing.extend(replicas.map(|replicas| (name, replicas)));
+        }
+        for (name, replicas) in existing {
+            if let Some(topic) = self.describe(&name, brokers, replicas) {
+                self.note(&name, topic);
             }
-            known.exists = topic.exists.or(known.exists);
-            known.max_message_bytes = topic.max_message_bytes.or(known.max_message_bytes);
-            known.problem = topic.problem;
-            self.topics
-                .any_missing
-                .store(inner.topics.values().any(Topic::is_missing), Ordering::Relaxed);
-            let smallest = inner
-                .topics
-                .values()
-                .filter_map(|topic| topic.max_message_bytes)
-                .min();
-            self.topics
-                .smallest_limit
-                .store(smallest.unwrap_or(u64::MAX), Ordering::Relaxed);
         }
         settled
     }
 
-    fn look(&self, name: &str, brokers: usize) -> Topic {
+    /// Adds what has been learnt of a topic to what is known of it.
+    fn note(&self, name: &str, topic: Topic) {
+        let mut inner = self.topics.lock();
+        let known = inner.topics.entry(name.to_owned()).or_default();
+        known.has_existed |= topic.exists == Some(true);
+        if let (None, Some(problem)) = (&known.problem, &topic.problem) {
+            tracing::warn!(reason = ?problem.reason, "{}", problem.message);
+        }
+        known.exists = topic.exists.or(known.exists);
+        known.max_message_bytes = topic.max_message_bytes.or(known.max_message_bytes);
+        known.problem = topic.problem;
+        let any_missing = inner.topics.values().any(Topic::is_missing);
+        self.topics.any_missing.store(any_missing, Ordering::Relaxed);
+        let smallest = inner
+            .topics
+            .values()
+            .filter_map(|topic| topic.max_message_bytes)
+            .min();
+        self.topics
+            .smallest_limit
+            .store(smallest.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Asks Kafka for a topic, and creates it if it is missing and may be. The second value is its fewest
+    /// replicas, if it exists.
+    fn look(&self, name: &str) -> (Topic, Option<usize>) {
         let native = self.producer.native();
         let metadata = match native.client().fetch_metadata(Some(name), TIMEOUT) {
             Ok(metadata) => metadata,
             Err(error) => {
                 self.state.trouble(&error.to_string());
-                return Topic::default();
+                return (Topic::default(), None);
             }
         };
         let Some(found) = metadata.topics().iter().find(|topic| topic.name() == name) else {
-            return Topic::default();
+            return (Topic::default(), None);
         };
         match found.error().map(RDKafkaErrorCode::from) {
             None => {
@@ -275,13 +289,27 @@ impl TopicKeeper {
                     .iter()
                     .map(|partition| partition.replicas().len())
                     .min();
-                self.describe(name, brokers, replicas.unwrap_or(0))
+                let problem = self
+                    .topics
+                    .lock()
+                    .topics
+                    .get(name)
+                    .and_then(|topic| topic.problem.clone());
+                let problem = problem.filter(|problem| problem.reason == Reason::TopicUnsafe);
+                (
+                    Topic {
+                        exists: Some(true),
+                        problem,
+                        ..Topic::default()
+                    },
+                    Some(replicas.unwrap_or(0)),
+                )
             }
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-                self.create(name)
+                (self.create(name), None)
             }
             // LeaderNotAvailable while it is being created, and the like.
-            Some(_) => Topic::default(),
+            Some(_) => (Topic::default(), None),
         }
     }
 
@@ -353,11 +381,7 @@ impl TopicKeeper {
         }
     }
 
-    fn describe(&self, name: &str, brokers: usize, replicas: usize) -> Topic {
-        let known = Topic {
-            exists: Some(true),
-            ..Topic::default()
-        };
+    fn describe(&self, name: &str, brokers: usize, replicas: usize) -> Option<Topic> {
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
         let outcome = self.runtime.block_on(
             self.admin
@@ -365,7 +389,7 @@ impl TopicKeeper {
         );
         let Some(Ok(resource)) = outcome.ok().and_then(|results| results.into_iter().next()) else {
             // Not every Kafka lets every client describe configurations: Kafka's own answer to a record decides.
-            return known;
+            return None;
         };
         let value = |name: &str| {
             resource
@@ -376,7 +400,8 @@ impl TopicKeeper {
         };
         let min_insync: Option<usize> = value("min.insync.replicas").and_then(|text| text.parse().ok());
         let unsafe_topic = brokers >= 3 && (replicas < 2 || min_insync.is_some_and(|min| min < 2));
-        Topic {
+        Some(Topic {
+            exists: Some(true),
             max_message_bytes: value("max.message.bytes").and_then(|text| text.parse().ok()),
             problem: unsafe_topic.then(|| Problem {
                 reason: Reason::TopicUnsafe,
@@ -387,7 +412,7 @@ impl TopicKeeper {
                     min_insync.unwrap_or(1)
                 ),
             }),
-            ..known
-        }
+            ..Topic::default()
+        })
     }
 }

@@ -90,6 +90,8 @@ pub(crate) enum PacketError {
     TooLarge(usize),
     #[error("something else than CONNACK in answer to CONNECT")]
     NoConnAck,
+    #[error("a SUBACK with {0} reason codes, not one for each filter")]
+    SubAckCodes(usize),
     #[error("a remaining length of more than four bytes")]
     RemainingLength,
 }

@@ -201,6 +201,7 @@ impl<S: Sink> Lane<S> {
     pub(crate) fn receive_oversized(&mut self, message: Received<'_>, size: u64, sha256: String, now: Now) {
         self.ledger.received += 1;
         self.bytes_received += size;
+        self.lost.supersede(message.id);
         self.ledger.in_flight += 1;
         self.pending += 1;
         let sequence = self.ring.push(NewEntry {

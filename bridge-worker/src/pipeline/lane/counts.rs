@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use millrace_contract::Ledger;
 
 use super::{Lane, Stop};
+use crate::kafka::Sink;
 use crate::latency::Histogram;
 
-impl<S> Lane<S> {
+impl<S: Sink> Lane<S> {
     /// When something waits for time to pass, in microseconds on the lane's clock.
     pub(crate) fn next_retry_us(&self) -> Option<u64> {
-        (!self.retry.is_empty()).then_some(self.retry_at_us)
+        // A paused producer says when it is there again.
+        (!self.retry.is_empty() && !self.sink.paused()).then_some(self.retry_at_us)
     }
 
     /// Why the lane takes no more messages, if it has stopped.

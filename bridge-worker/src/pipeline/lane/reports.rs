@@ -2,7 +2,7 @@
 
 use super::super::lost::Orphan;
 use super::super::ring::{Ack, Outcome};
-use super::{Lane, Now, RETRY_US, Retry, bucket, remembered};
+use super::{Lane, Now, RECORD_OVERHEAD, RETRY_US, Retry, bucket, remembered};
 use crate::kafka::{FailureClass, Report, SendError, Sink};
 
 impl<S: Sink> Lane<S> {
@@ -111,6 +111,9 @@ impl<S: Sink> Lane<S> {
         } else {
             Outcome::Written
         };
+        if outcome == Outcome::Written {
+            self.bytes_written += u64::from(orphan.charged).saturating_sub(RECORD_OVERHEAD as u64);
+        }
         if let Some(adopter) = orphan.adopted_by {
             self.settle(adopter, outcome, now);
             return;
