@@ -36,10 +36,10 @@ pub enum StartError {
     #[error(transparent)]
     Kafka(#[from] OptionsError),
     /// librdkafka.
-    #[error("cannot create the Kafka client: {0}")]
+    #[error("cannot create the Kafka client")]
     Client(#[from] rdkafka::error::KafkaError),
     /// No thread or runtime.
-    #[error("cannot start a thread: {0}")]
+    #[error("cannot start a thread")]
     Thread(#[from] io::Error),
 }
 

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -12,12 +12,28 @@ use super::mailbox::Mailbox;
 use super::record::{Failure, OwnedRecord, Report};
 use super::state::KafkaState;
 
+/// So many statistics in a row without any broker: the producer will not find the cluster again.
+const STRANDED_AFTER: u32 = 2;
+
 /// What librdkafka calls back: hands each report to its lane's mailbox.
 pub(crate) struct Context {
     pub(super) mailboxes: Arc<[Mailbox]>,
     pub(super) state: Arc<KafkaState>,
     /// The producer has failed for good.
     pub(super) fatal: AtomicBool,
+    /// It is the one for records that must be a batch of their own: status is about the other.
+    pub(super) alone: bool,
+    /// Statistics in a row that named no broker.
+    pub(super) without_brokers: AtomicU32,
+}
+
+impl Context {
+    /// Whether the producer has no broker left, not even those it was told of. librdkafka 2.12 forgets them all
+    /// when a broker that comes back from a long pause answers that the cluster has none, and may then cancel its
+    /// own return to `bootstrap.servers`: nothing is tried any more.
+    pub(super) fn is_stranded(&self) -> bool {
+        self.without_brokers.load(Ordering::Acquire) >= STRANDED_AFTER
+    }
 }
 
 impl ClientContext for Context {
@@ -29,7 +45,14 @@ impl ClientContext for Context {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        self.state.statistics(statistics);
+        if KafkaState::names_a_broker(statistics) {
+            self.without_brokers.store(0, Ordering::Release);
+        } else {
+            self.without_brokers.fetch_add(1, Ordering::AcqRel);
+        }
+        if !self.alone {
+            self.state.statistics(statistics);
+        }
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {

@@ -42,7 +42,7 @@ pub enum OptionsError {
     #[error("sink.librdkafka.{0}: the worker sets this itself, because a guarantee depends on it; remove it")]
     Reserved(String),
     /// librdkafka does not know the setting, or not the value.
-    #[error("sink.librdkafka: {0}")]
+    #[error("sink.librdkafka: librdkafka refuses the settings")]
     Invalid(#[from] rdkafka::error::KafkaError),
 }
 
@@ -96,7 +96,6 @@ pub(crate) fn client_config(
         ("socket.keepalive.enable", "true".into()),
         ("socket.nagle.disable", "true".into()),
         ("log.connection.close", "false".into()),
-        ("statistics.interval.ms", if alone { "0" } else { "2000" }.into()),
     ] {
         config.set(name, value);
     }

@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -17,6 +17,8 @@ use crate::backoff::Backoff;
 
 /// How long one call to librdkafka's event queue lasts: bounds how soon a stop or a replacement is noticed.
 const POLL: Duration = Duration::from_millis(50);
+/// Milliseconds between two looks at what a producer knows of its cluster.
+const STATISTICS_MS: &str = "2000";
 /// A producer that has lived so long works.
 const STEADY: Duration = Duration::from_secs(10);
 /// Batches of reports a lane takes before it goes on reading.
@@ -169,6 +171,9 @@ impl Producer {
             } else if self.topics.batch_bytes() < self.batch_bytes.load(Ordering::Relaxed) {
                 self.replace(&native, false);
             }
+            // Given up, it reports what it held; the lanes send that through another.
+            let given_up = lock(&self.alone).take_if(|native| has_failed(native));
+            drop(given_up);
         }
     }
 
@@ -179,10 +184,10 @@ impl Producer {
         // No lane is in the middle of a call once this lock has been had.
         drop(self.native.write().unwrap_or_else(PoisonError::into_inner));
         if fatal {
-            let (code, reason) = old
-                .client()
-                .fatal_error()
-                .unwrap_or((RDKafkaErrorCode::Fatal, String::new()));
+            let (code, reason) = old.client().fatal_error().unwrap_or((
+                RDKafkaErrorCode::AllBrokersDown,
+                "it has lost sight of the cluster".into(),
+            ));
             tracing::warn!(%code, reason, "the Kafka producer failed for good: a new one takes over");
             old.purge(PurgeConfig::default().queue().inflight());
         } else {
@@ -246,7 +251,7 @@ impl Producer {
 /// Whether a producer can do nothing more. Asked, and not taken from its error events: those carry the code of the
 /// cause, which is fatal in some places and harmless in others.
 fn has_failed(native: &Native) -> bool {
-    let failed = native.client().fatal_error().is_some();
+    let failed = native.client().fatal_error().is_some() || native.context().is_stranded();
     if failed {
         native.context().fatal.store(true, Ordering::Release);
     }
@@ -260,11 +265,16 @@ fn native(
     mailboxes: &Arc<[Mailbox]>,
     state: &Arc<KafkaState>,
 ) -> Result<Arc<Native>, OptionsError> {
-    let config = client_config(document, batch_bytes, alone)?;
+    let mut config = client_config(document, batch_bytes, alone)?;
+    if !document.sink.librdkafka.contains_key("statistics.interval.ms") {
+        config.set("statistics.interval.ms", STATISTICS_MS);
+    }
     let context = Context {
         mailboxes: Arc::clone(mailboxes),
         state: Arc::clone(state),
         fatal: AtomicBool::new(false),
+        alone,
+        without_brokers: AtomicU32::new(0),
     };
     Ok(Arc::new(Native::from_config_and_context(&config, context)?))
 }

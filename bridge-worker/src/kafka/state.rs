@@ -1,16 +1,29 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use millrace_contract::status::{Problem, Reason};
 use serde::Deserialize;
 
 /// Statistics intervals (of 2 s) a partition may stand still before it is called stalled.
 const STALLED_AFTER: u32 = 5;
+/// How long the first answer may take before its absence is a problem.
+const FIRST_ANSWER: Duration = Duration::from_secs(3);
 
 /// What is known of the way to Kafka. Fed by librdkafka's callbacks, read for status.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct KafkaState {
+    started: Instant,
     inner: Mutex<Inner>,
+}
+
+impl Default for KafkaState {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            inner: Mutex::default(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -74,6 +87,11 @@ impl KafkaState {
         }
     }
 
+    /// Whether librdkafka's statistics name a broker, reachable or not.
+    pub(crate) fn names_a_broker(json: &[u8]) -> bool {
+        serde_json::from_slice::<Statistics>(json).map_or(true, |statistics| !statistics.brokers.is_empty())
+    }
+
     fn apply(&self, statistics: Statistics) {
         if statistics.brokers.values().any(|broker| broker.state == "UP") {
             self.answered();
@@ -116,6 +134,9 @@ impl KafkaState {
             }];
         }
         if !inner.answered {
+            if inner.trouble.is_empty() && self.started.elapsed() < FIRST_ANSWER {
+                return Vec::new();
+            }
             return vec![Problem {
                 reason: Reason::KafkaUnreachable,
                 message: format!(
@@ -240,5 +261,12 @@ mod tests {
         assert!(state.problems("k:9092")[0].message.contains("connect refused"));
         state.statistics(&statistics(0, 0));
         assert_eq!(state.problems("k:9092"), []);
+    }
+
+    #[test]
+    fn a_producer_without_any_broker_is_told_from_one_whose_brokers_are_away() {
+        let away = br#"{"brokers":{"b":{"state":"DOWN"}},"topics":{}}"#;
+        assert!(KafkaState::names_a_broker(away));
+        assert!(!KafkaState::names_a_broker(br#"{"brokers":{ },"topics":{}}"#));
     }
 }

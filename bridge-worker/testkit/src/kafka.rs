@@ -15,8 +15,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 pub use builder::KafkaBuilder;
-pub(crate) use consume::from_beginning;
 pub use consume::{Consumed, consume};
+pub(crate) use consume::{from_beginning, in_place_of};
 
 /// The version `scripts/test-deps.sh` fetches.
 const VERSION: &str = "4.1.1";

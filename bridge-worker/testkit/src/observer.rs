@@ -2,14 +2,14 @@
 
 mod records;
 
-use crate::kafka::from_beginning;
+use crate::kafka::{from_beginning, in_place_of};
 use crate::wait::{POLL, holds_within, now_micros};
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::message::Message;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use records::{Records, Seen};
 
@@ -45,11 +45,13 @@ impl Observer {
         let consumer = from_beginning(bootstrap, topics, Duration::from_secs(30));
         let records = Arc::new(Mutex::new(Records::default()));
         let stop = Arc::new(AtomicBool::new(false));
-        let topics = topics.iter().map(|&topic| topic.to_owned()).collect::<Vec<_>>();
-        let thread = std::thread::spawn({
-            let (records, stop) = (records.clone(), stop.clone());
-            move || read(&consumer, &topics, &records, &stop)
-        });
+        let reader = Reader {
+            bootstrap: bootstrap.to_owned(),
+            topics: topics.iter().map(|&topic| topic.to_owned()).collect(),
+            records: records.clone(),
+            stop: stop.clone(),
+        };
+        let thread = std::thread::spawn(move || reader.run(consumer));
         Observer {
             records,
             stop,
@@ -133,26 +135,59 @@ impl Drop for Observer {
     }
 }
 
-fn read(consumer: &BaseConsumer, topics: &[String], records: &Mutex<Records>, stop: &AtomicBool) {
-    while !stop.load(Ordering::Relaxed) {
-        match consumer.poll(Duration::from_millis(20)) {
-            Some(Ok(message)) => {
-                let topic = topics
-                    .iter()
-                    .position(|topic| topic == message.topic())
-                    .unwrap_or_default();
-                let at = records::Position {
-                    topic: u16::try_from(topic).unwrap_or(u16::MAX),
-                    partition: message.partition(),
-                    offset: message.offset(),
-                };
-                let timestamp = message.timestamp().to_millis().unwrap_or_default();
-                let mut records = records.lock().unwrap_or_else(PoisonError::into_inner);
-                records.add(at, timestamp, message.payload().unwrap_or_default(), now_micros());
+/// How long after an error a new consumer takes over.
+///
+/// librdkafka 2.12 may forget all brokers when one that comes back from a long pause answers that the cluster has
+/// none; such a consumer reads nothing any more, and says so by no more than an error about lost connections.
+const NEW_CONSUMER: Duration = Duration::from_secs(3);
+
+struct Reader {
+    bootstrap: String,
+    topics: Vec<String>,
+    records: Arc<Mutex<Records>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Reader {
+    fn run(&self, mut consumer: BaseConsumer) {
+        let mut error_at: Option<Instant> = None;
+        while !self.stop.load(Ordering::Relaxed) {
+            match consumer.poll(Duration::from_millis(20)) {
+                Some(Ok(message)) => self.add(&message),
+                // Kafka is away.
+                Some(Err(_)) => {
+                    error_at.get_or_insert_with(Instant::now);
+                    std::thread::sleep(POLL);
+                }
+                None => {}
             }
-            // Kafka is away: librdkafka comes back by itself.
-            Some(Err(_)) => std::thread::sleep(POLL),
-            None => {}
+            if error_at.is_some_and(|at| at.elapsed() > NEW_CONSUMER) {
+                error_at = None;
+                consumer = in_place_of(&consumer, &self.bootstrap, |topic, partition| {
+                    self.lock().next(self.index(topic), partition)
+                });
+            }
         }
+    }
+
+    fn add(&self, message: &impl Message) {
+        let at = records::Position {
+            topic: self.index(message.topic()),
+            partition: message.partition(),
+            offset: message.offset(),
+        };
+        let timestamp = message.timestamp().to_millis().unwrap_or_default();
+        self.lock()
+            .add(at, timestamp, message.payload().unwrap_or_default(), now_micros());
+    }
+
+    /// The topic's place in the list.
+    fn index(&self, topic: &str) -> u16 {
+        let index = self.topics.iter().position(|known| known == topic);
+        u16::try_from(index.unwrap_or_default()).unwrap_or(u16::MAX)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -138,6 +138,12 @@ impl Worker {
         assert!(peak <= MEMORY, "the worker took {} MiB", peak >> 20);
     }
 
+    /// The id of the running process.
+    #[track_caller]
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("a running worker").pid()
+    }
+
     /// What the running process has logged.
     pub fn log(&self) -> String {
         self.process.as_ref().map(Process::stderr).unwrap_or_default()

@@ -92,17 +92,7 @@ pub fn consume(bootstrap: &str, topic: &str, count: usize, deadline: Duration) -
 /// A consumer of all partitions of `topics` from their first record, in no group.
 #[track_caller]
 pub(crate) fn from_beginning(bootstrap: &str, topics: &[&str], deadline: Duration) -> BaseConsumer {
-    let consumer: BaseConsumer = client(bootstrap)
-        // librdkafka wants one, and it is not used.
-        .set("group.id", "millrace-testkit")
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("auto.offset.reset", "earliest")
-        .set("fetch.wait.max.ms", "20")
-        .set("fetch.error.backoff.ms", "50")
-        .set("queued.max.messages.kbytes", "16384")
-        .create()
-        .expect("a consumer");
+    let consumer = consumer(bootstrap);
     let mut list = TopicPartitionList::new();
     for topic in topics {
         let mut found = None;
@@ -117,6 +107,38 @@ pub(crate) fn from_beginning(bootstrap: &str, topics: &[&str], deadline: Duratio
     }
     consumer.assign(&list).expect("assigning partitions");
     consumer
+}
+
+/// A consumer of the same partitions as `old`, from the offsets that `next` names. Kafka need not be there.
+pub(crate) fn in_place_of(
+    old: &BaseConsumer,
+    bootstrap: &str,
+    next: impl Fn(&str, i32) -> i64,
+) -> BaseConsumer {
+    let mut list = TopicPartitionList::new();
+    for element in old.assignment().expect("an assignment").elements() {
+        let (topic, partition) = (element.topic(), element.partition());
+        list.add_partition_offset(topic, partition, Offset::Offset(next(topic, partition)))
+            .expect("an offset");
+    }
+    let consumer = consumer(bootstrap);
+    consumer.assign(&list).expect("assigning partitions");
+    consumer
+}
+
+#[track_caller]
+fn consumer(bootstrap: &str) -> BaseConsumer {
+    client(bootstrap)
+        // librdkafka wants one, and it is not used.
+        .set("group.id", "millrace-testkit")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "earliest")
+        .set("fetch.wait.max.ms", "20")
+        .set("fetch.error.backoff.ms", "50")
+        .set("queued.max.messages.kbytes", "16384")
+        .create()
+        .expect("a consumer")
 }
 
 fn copy(message: &impl Message) -> Consumed {

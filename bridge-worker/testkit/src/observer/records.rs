@@ -108,6 +108,11 @@ impl Records {
         }
     }
 
+    /// The offset behind the last record read of a partition.
+    pub(super) fn next(&self, topic: u16, partition: i32) -> i64 {
+        self.next.get(&(topic, partition)).copied().unwrap_or_default()
+    }
+
     /// Records with a message of a publisher, in the order in which they were read; within a partition, that of their
     /// offsets.
     pub fn seen(&self) -> &[Seen] {
