@@ -83,13 +83,13 @@ fn outage(fault: impl Fn(&mut Kafka)) {
 
     let sent = publisher.sent();
     fault(&mut kafka);
-    let (returned, waiting) = (Instant::now(), publisher.acknowledged() - observer.distinct());
+    let (returned, waiting_in_worker) = (Instant::now(), worker.window());
+    let waiting = publisher.acknowledged() - observer.distinct();
     log.say(&format!(
-        "Kafka is back, {waiting} messages wait, {} of them in the worker: {} MiB",
-        worker.window(),
+        "Kafka is back, {waiting} messages wait, {waiting_in_worker} of them in the worker: {} MiB",
         worker.peak_memory() >> 20,
     ));
-    assert!(worker.window() > 0);
+    assert!(waiting_in_worker > 0);
     assert!(
         publisher.sent() - sent >= (AWAY.as_secs_f64() * RATE * 0.9) as u64,
         "the publisher must not notice the outage"
@@ -113,6 +113,7 @@ fn outage(fault: impl Fn(&mut Kafka)) {
     );
     wait_until(SOON, "all to be well again", || worker.problems().is_empty());
     worker.assert_memory_in_bounds();
+    let log_of_worker = worker.log();
     worker.terminate();
     let verdict = check(&report, &observer.finish());
     log.say(&format!(
@@ -121,6 +122,8 @@ fn outage(fault: impl Fn(&mut Kafka)) {
     ));
     assert_eq!((verdict.sent, verdict.acknowledged), (MESSAGES, MESSAGES));
     verdict.assert_nothing_lost();
-    verdict.assert_duplicates_at_most(0);
+    // A Kafka that goes on after a long pause may make librdkafka lose sight of it: see docs/guarantees.md.
+    let replaced = log_of_worker.contains("lost sight of the cluster");
+    verdict.assert_duplicates_at_most(if replaced { waiting_in_worker } else { 0 });
     assert_eq!(ledger.written, verdict.arrived + verdict.duplicates, "{ledger:?}");
 }
