@@ -33,9 +33,17 @@ bench-quick: test-deps ## the same in about 2 minutes, one run each
 	$(CARGO) build --release -p bridge-worker -p millrace-bench
 	target/release/millrace-bench all --quick --no-fail
 
+.PHONY: campaign
+campaign: test-deps ## the long forms of the fault tests, about half an hour
+	MILLRACE_CAMPAIGN=long $(CARGO) test --release -p bridge-worker --test faults --test outage -- --include-ignored
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for five minutes, on stable Rust
+	MILLRACE_FUZZ_SECONDS=300 $(CARGO) test --release -p millrace-fuzz -- --nocapture
+
 .PHONY: crds
 crds: ## write crds/*.yaml anew from the types
-	$(CARGO) run --release -p millrace -- crds --write crds
+	UPDATE=1 $(CARGO) test --release -p millrace-crds --test crds
 
 .PHONY: deny
 deny: ## licences, sources and duplicates of dependencies (needs cargo-deny)
