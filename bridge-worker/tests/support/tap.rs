@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 use millrace_testkit::Port;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::{Error, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +23,8 @@ pub enum Acks {
 /// A connection that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost {
-    /// Messages (QoS 1 and 2) that the broker sent on it and whose PUBACK or PUBREC it has not been seen to read.
+    /// Messages that were on their way on it, and whose PUBACK (QoS 1) or PUBCOMP (QoS 2) the broker has not been seen
+    /// to read: what MQTT 5 counts against the receive maximum.
     pub unacknowledged: u64,
     /// Whether the broker ended it, and not the worker or the network.
     pub by_broker: bool,
@@ -172,8 +173,10 @@ struct Connection<'a> {
 /// What has passed on a connection.
 #[derive(Debug, Default)]
 struct Books {
-    /// QoS 1 and 2 messages from the broker.
+    /// QoS 1 and 2 messages from the broker, by PUBLISH, or by a PUBREL that continues an earlier connection.
     sent: u64,
+    /// QoS 2 messages among them without PUBCOMP, by packet identifier. mosquitto 2.0.11 may have several under one.
+    open: HashMap<u16, u32>,
     /// Acknowledgements written to the broker, and how many of them it has read.
     written: u64,
     read: u64,
@@ -184,6 +187,17 @@ struct Books {
 impl Books {
     fn unacknowledged(&self) -> u64 {
         self.sent - self.read
+    }
+
+    /// A PUBACK, or a PUBCOMP of a message that is open, is written to the broker.
+    fn acknowledge(&mut self, packet: &[u8]) {
+        if packet[0] >> 4 == PUBCOMP {
+            match self.open.get_mut(&id_of_ack(packet)) {
+                Some(open) if *open > 0 => *open -= 1,
+                _ => return,
+            }
+        }
+        self.written += 1;
     }
 }
 
@@ -196,8 +210,8 @@ impl Connection<'_> {
             let mut books = self.books();
             while let Some(packet) = split(&mut input) {
                 match packet[0] >> 4 {
-                    PUBACK | PUBREC if self.shared.acks == Acks::Early => continue,
-                    PUBACK | PUBREC => books.written += 1,
+                    PUBACK if self.shared.acks == Acks::Early => continue,
+                    PUBACK | PUBCOMP => books.acknowledge(&packet),
                     PINGREQ => books.pings.push_back(None),
                     _ => {}
                 }
@@ -237,12 +251,14 @@ impl Connection<'_> {
             while let Some(packet) = split(&mut input) {
                 match packet[0] >> 4 {
                     PUBLISH if packet[0] >> 1 & 3 > 0 => {
-                        self.sent(packet[0] & DUP != 0);
+                        let id = packet_id(&packet);
+                        self.sent(packet[0] & DUP != 0, (packet[0] >> 1 & 3 == 2).then_some(id));
                         if self.shared.acks == Acks::Early {
                             early.put_slice(&[0x40, 2]);
-                            early.put_slice(packet_id(&packet));
+                            early.put_u16(id);
                         }
                     }
+                    PUBREL => self.released(id_of_ack(&packet)),
                     PINGRESP if self.answered() => continue,
                     _ => {}
                 }
@@ -260,11 +276,24 @@ impl Connection<'_> {
         }
     }
 
-    fn sent(&self, again: bool) {
-        self.books().sent += 1;
+    /// A message was sent; `qos2` is its packet identifier if it is one with QoS 2.
+    fn sent(&self, again: bool, qos2: Option<u16>) {
+        let mut books = self.books();
+        books.sent += 1;
+        if let Some(id) = qos2 {
+            *books.open.entry(id).or_default() += 1;
+        }
         let mut counts = self.shared.lock();
         counts.unacknowledged += 1;
         counts.redelivered += u64::from(again);
+    }
+
+    /// A PUBREL was sent: one whose PUBLISH went over an earlier connection continues that message.
+    fn released(&self, id: u16) {
+        let is_open = self.books().open.get(&id).is_some_and(|open| *open > 0);
+        if !is_open {
+            self.sent(false, Some(id));
+        }
     }
 
     /// The broker has answered a PINGREQ; true when it was the tap's.
@@ -273,10 +302,8 @@ impl Connection<'_> {
         let Some(written) = books.pings.pop_front().flatten() else {
             return false;
         };
-        // A PUBREC may be sent twice for a message.
-        let read = written.min(books.sent);
-        self.shared.lock().unacknowledged -= read - books.read;
-        books.read = read;
+        self.shared.lock().unacknowledged -= written - books.read;
+        books.read = written;
         true
     }
 
@@ -290,20 +317,26 @@ const PING_PAUSE: Duration = Duration::from_millis(10);
 
 const PUBLISH: u8 = 3;
 const PUBACK: u8 = 4;
-const PUBREC: u8 = 5;
+const PUBREL: u8 = 6;
+const PUBCOMP: u8 = 7;
 const PINGREQ: u8 = 12;
 const PINGRESP: u8 = 13;
 const DUP: u8 = 0x08;
 
 /// The packet identifier of a PUBLISH with QoS 1 or 2: it follows the topic.
-fn packet_id(packet: &[u8]) -> &[u8] {
+fn packet_id(packet: &[u8]) -> u16 {
     let length = packet[1..]
         .iter()
         .position(|byte| byte & 0x80 == 0)
         .expect("a length")
         + 2;
     let topic = usize::from(u16::from_be_bytes([packet[length], packet[length + 1]]));
-    &packet[length + 2 + topic..length + 4 + topic]
+    u16::from_be_bytes([packet[length + 2 + topic], packet[length + 3 + topic]])
+}
+
+/// The packet identifier of a PUBACK, PUBREL or PUBCOMP.
+fn id_of_ack(packet: &[u8]) -> u16 {
+    u16::from_be_bytes([packet[2], packet[3]])
 }
 
 /// Takes the first whole packet, fixed header included.
