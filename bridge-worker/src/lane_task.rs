@@ -63,6 +63,8 @@ struct Runner {
     told_stop: bool,
     /// Takes the producer's reports itself, instead of waiting to be told.
     serving: bool,
+    /// Turns in a row without anything to read.
+    quiet_turns: u32,
 }
 
 impl LaneTask {
@@ -87,6 +89,7 @@ impl LaneTask {
             drain_until: None,
             told_stop: false,
             serving: false,
+            quiet_turns: 0,
         };
         runner.run().await;
         runner.publish(Instant::now());
