@@ -26,11 +26,7 @@ impl<'r, 'e> Page<'r, 'e> {
         help: &str,
         value: impl Fn(&RouteSnapshot) -> N,
     ) -> fmt::Result {
-        let samples = self
-            .routes
-            .iter()
-            .map(|route| (route_labels(route), value(route)))
-            .collect();
+        let samples = self.each(value);
         self.counter_family(name, help, samples)
     }
 
@@ -41,11 +37,7 @@ impl<'r, 'e> Page<'r, 'e> {
         label: &'static str,
         values: impl Fn(&RouteSnapshot) -> Vec<(String, N)>,
     ) -> fmt::Result {
-        let samples = self
-            .routes
-            .iter()
-            .flat_map(|route| labelled(route, label, values(route)))
-            .collect();
+        let samples = self.each_labelled(label, values);
         self.counter_family(name, help, samples)
     }
 
@@ -55,11 +47,7 @@ impl<'r, 'e> Page<'r, 'e> {
         help: &str,
         value: impl Fn(&RouteSnapshot) -> N,
     ) -> fmt::Result {
-        let samples = self
-            .routes
-            .iter()
-            .map(|route| (route_labels(route), value(route)))
-            .collect();
+        let samples = self.each(value);
         self.gauge_family(name, help, samples)
     }
 
@@ -70,12 +58,26 @@ impl<'r, 'e> Page<'r, 'e> {
         label: &'static str,
         values: impl Fn(&RouteSnapshot) -> Vec<(String, N)>,
     ) -> fmt::Result {
-        let samples = self
-            .routes
-            .iter()
-            .flat_map(|route| labelled(route, label, values(route)))
-            .collect();
+        let samples = self.each_labelled(label, values);
         self.gauge_family(name, help, samples)
+    }
+
+    /// A sample a route.
+    fn each<N>(&self, value: impl Fn(&RouteSnapshot) -> N) -> Vec<(Labels, N)> {
+        let samples = self.routes.iter();
+        samples.map(|route| (route_labels(route), value(route))).collect()
+    }
+
+    /// A sample for each value of `label`, a route.
+    fn each_labelled<N>(
+        &self,
+        label: &'static str,
+        values: impl Fn(&RouteSnapshot) -> Vec<(String, N)>,
+    ) -> Vec<(Labels, N)> {
+        let routes = self.routes.iter();
+        routes
+            .flat_map(|route| labelled(route, label, values(route)))
+            .collect()
     }
 
     fn counter_family<N: EncodeCounterValue>(
