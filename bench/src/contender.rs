@@ -38,8 +38,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 async fn bridge(document: &Document) -> anyhow::Result<()> {
     let producer = producer(document)?;
     let (client, mut events) = connect(document)?;
-    let qos = rumqttc::v5::mqttbytes::qos(document.source.qos).context("qos is 0, 1 or 2")?;
+    let qos = rumqttc::v5::mqttbytes::qos(document.live.source.qos).context("qos is 0, 1 or 2")?;
     let filters: Vec<String> = document
+        .live
         .source
         .subscriptions
         .iter()
@@ -99,14 +100,17 @@ async fn acknowledge(client: AsyncClient, publish: Publish, delivery: DeliveryFu
 }
 
 fn connect(document: &Document) -> anyhow::Result<(AsyncClient, EventLoop)> {
-    let broker = &document.broker;
+    let broker = &document.settings.broker;
     let address = broker
         .urls
         .first()
         .and_then(|url| url.strip_prefix("mqtt://"))
         .context("one mqtt:// URL")?;
     let (host, port) = address.rsplit_once(':').context("a URL with a port")?;
-    let id = format!("{}-{}-0", broker.client_id_prefix, document.route.session_id);
+    let id = format!(
+        "{}-{}-0",
+        broker.client_id_prefix, document.settings.route.session_id
+    );
     let mut options = MqttOptions::new(id, host, port.parse()?);
     options
         .set_keep_alive(Duration::from_secs(u64::from(broker.keep_alive_seconds)))
@@ -115,13 +119,13 @@ fn connect(document: &Document) -> anyhow::Result<(AsyncClient, EventLoop)> {
     // Each setter of a property replaces none of the others.
     options.set_session_expiry_interval(Some(broker.session_expiry_seconds));
     options.set_receive_maximum(Some(broker.receive_maximum));
-    options.set_max_packet_size(Some(u32::try_from(document.max_message_bytes + 64 * 1024)?));
+    options.set_max_packet_size(Some(u32::try_from(document.live.max_message_bytes + 64 * 1024)?));
     // Room for every ack of a window, so that no task waits for the event loop.
     Ok(AsyncClient::new(options, usize::from(broker.receive_maximum)))
 }
 
 fn producer(document: &Document) -> anyhow::Result<Arc<FutureProducer>> {
-    let sink = &document.sink;
+    let sink = &document.settings.sink;
     let mut settings: BTreeMap<String, String> = sink.librdkafka.clone();
     let linger = sink.producer.linger_ms.to_string();
     let compression = match sink.producer.compression {

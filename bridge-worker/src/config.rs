@@ -76,34 +76,40 @@ impl LanePlan {
     /// What is wrong with the mapping.
     pub(crate) fn mapper(&self, document: &Document) -> Result<Mapper, ConfigError> {
         let filters = parse_filters(document)?;
-        Mapper::compile(&document.mapping, &filters, document.source.payload).map_err(ConfigError::Mapping)
+        Mapper::compile(&document.live.mapping, &filters, document.live.source.payload)
+            .map_err(ConfigError::Mapping)
     }
 }
 
 /// Checks a document and divides its work among the lanes.
 pub(crate) fn plan(document: &Document) -> Result<Vec<LanePlan>, ConfigError> {
-    if document.version.abs_diff(VERSION) > 1 {
-        return Err(ConfigError::Version(document.version));
+    if document.settings.version.abs_diff(VERSION) > 1 {
+        return Err(ConfigError::Version(document.settings.version));
     }
-    if document.source.qos > 2 {
-        return Err(ConfigError::Qos(document.source.qos));
+    if document.live.source.qos > 2 {
+        return Err(ConfigError::Qos(document.live.source.qos));
     }
-    let shared = document.source.ordering == Ordering::Unordered;
-    if shared && document.broker.shared_subscriptions == SharedSubscriptions::Unsupported {
+    let shared = document.settings.lanes.ordering == Ordering::Unordered;
+    if shared && document.settings.broker.shared_subscriptions == SharedSubscriptions::Unsupported {
         return Err(ConfigError::SharedUnsupported);
     }
-    let addresses = addresses(&document.broker)?;
+    let addresses = addresses(&document.settings.broker)?;
     let filters = parse_filters(document)?;
-    let lanes = document.source.lanes.max(1);
+    let lanes = document.settings.lanes.count.max(1);
     let busy = if shared {
         usize::from(lanes)
     } else {
         filters.len().min(lanes.into())
     };
-    let prefix = &document.broker.client_id_prefix;
-    let session_id = &document.route.session_id;
-    let route: Arc<str> = format!("{}/{}", document.route.namespace, document.route.name).into();
+    let prefix = &document.settings.broker.client_id_prefix;
+    let session_id = &document.settings.route.session_id;
+    let route: Arc<str> = format!(
+        "{}/{}",
+        document.settings.route.namespace, document.settings.route.name
+    )
+    .into();
     let credentials = document
+        .settings
         .broker
         .credentials
         .as_ref()
@@ -125,26 +131,28 @@ pub(crate) fn plan(document: &Document) -> Result<Vec<LanePlan>, ConfigError> {
                     addresses: addresses.clone(),
                     client_id: format!("{prefix}-{session_id}-{lane}"),
                     credentials: credentials.clone(),
-                    session_expiry_seconds: document.broker.session_expiry_seconds,
-                    keep_alive_seconds: document.broker.keep_alive_seconds,
-                    receive_maximum: document.broker.receive_maximum,
+                    session_expiry_seconds: document.settings.broker.session_expiry_seconds,
+                    keep_alive_seconds: document.settings.broker.keep_alive_seconds,
+                    receive_maximum: document.settings.broker.receive_maximum,
                     filters: filters.iter().map(path).collect(),
                     shared,
-                    assume_shared: document.broker.shared_subscriptions == SharedSubscriptions::Supported,
-                    qos: document.source.qos,
-                    max_message_bytes: usize::try_from(document.max_message_bytes).unwrap_or(usize::MAX / 2),
+                    assume_shared: document.settings.broker.shared_subscriptions
+                        == SharedSubscriptions::Supported,
+                    qos: document.live.source.qos,
+                    max_message_bytes: usize::try_from(document.live.max_message_bytes)
+                        .unwrap_or(usize::MAX / 2),
                 },
-                protocol: document.broker.protocol_version,
+                protocol: document.settings.broker.protocol_version,
                 lane: LaneConfig {
                     lane,
                     route: Arc::clone(&route),
-                    action: document.on_error.action,
-                    dead_letter_topic: document.on_error.dead_letter_topic.clone(),
+                    action: document.live.on_error.action,
+                    dead_letter_topic: document.live.on_error.dead_letter_topic.clone(),
                     max_buffered: MAX_BUFFERED / busy.max(1),
                 },
                 filters,
-                failover_ms: document.timeouts.failover_ms,
-                drain_ms: document.timeouts.drain_ms,
+                failover_ms: document.live.timeouts.failover_ms,
+                drain_ms: document.live.timeouts.drain_ms,
             }
         })
         .collect())
@@ -152,29 +160,35 @@ pub(crate) fn plan(document: &Document) -> Result<Vec<LanePlan>, ConfigError> {
 
 /// The topics of a document: what may be done about them, and which are known before the first message.
 pub(crate) fn topics(document: &Document) -> Result<Topics, ConfigError> {
-    let policies = document.sink.topics.iter().enumerate().map(|(index, policy)| {
-        TopicPattern::parse(&policy.pattern)
-            .map(|pattern| (pattern, policy.clone()))
-            .map_err(|error| ConfigError::Pattern {
-                index,
-                message: error.to_string(),
-            })
-    });
-    let literal = Template::parse(&document.mapping.topic)
+    let policies = document
+        .settings
+        .sink
+        .topics
+        .iter()
+        .enumerate()
+        .map(|(index, policy)| {
+            TopicPattern::parse(&policy.pattern)
+                .map(|pattern| (pattern, policy.clone()))
+                .map_err(|error| ConfigError::Pattern {
+                    index,
+                    message: error.to_string(),
+                })
+        });
+    let literal = Template::parse(&document.live.mapping.topic)
         .ok()
         .filter(Template::is_literal)
         .map(|template| template.literal_prefix().to_owned());
     let known = literal
         .into_iter()
-        .chain(document.on_error.dead_letter_topic.clone());
+        .chain(document.live.on_error.dead_letter_topic.clone());
     Ok(Topics::new(policies.collect::<Result<_, _>>()?, known))
 }
 
 fn parse_filters(document: &Document) -> Result<Vec<Filter>, ConfigError> {
-    if document.source.subscriptions.is_empty() {
+    if document.live.source.subscriptions.is_empty() {
         return Err(ConfigError::Empty("source.subscriptions"));
     }
-    let subscriptions = document.source.subscriptions.iter().enumerate();
+    let subscriptions = document.live.source.subscriptions.iter().enumerate();
     subscriptions
         .map(|(index, subscription)| {
             Filter::parse(&subscription.filter).map_err(|error| ConfigError::Filter {

@@ -196,8 +196,17 @@ fn lanes(page: &mut Page<'_, '_>) -> fmt::Result {
 
 /// All states, so that a state without lanes reads 0 instead of being absent.
 fn lane_states(route: &RouteSnapshot) -> Vec<(String, u64)> {
-    let mut states =
-        ["Idle", "Connecting", "Up", "Waiting", "TakenOver", "Down"].map(|state| (state.to_owned(), 0));
+    let mut states = [
+        "Idle",
+        "Connecting",
+        "Up",
+        "Waiting",
+        "TakenOver",
+        "Down",
+        "Leaving",
+        "Left",
+    ]
+    .map(|state| (state.to_owned(), 0));
     for lane in &route.status.lanes {
         let state = match lane.state {
             LaneState::Idle => 0,
@@ -206,6 +215,8 @@ fn lane_states(route: &RouteSnapshot) -> Vec<(String, u64)> {
             LaneState::Waiting => 3,
             LaneState::TakenOver => 4,
             LaneState::Down => 5,
+            LaneState::Leaving => 6,
+            LaneState::Left => 7,
         };
         states[state].1 += 1;
     }

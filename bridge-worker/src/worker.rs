@@ -205,8 +205,16 @@ impl Worker {
         let (received_per_second, written_per_second) = self.rates(ledger);
         RouteSnapshot {
             status: RouteStatus {
-                namespace: self.document.route.namespace.clone(),
-                name: self.document.route.name.clone(),
+                namespace: self.document.settings.route.namespace.clone(),
+                name: self.document.settings.route.name.clone(),
+                uid: self.document.settings.route.uid.clone(),
+                pod_uid: None,
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                generation: 0,
+                live: String::new(),
+                credentials_taken_over: 0,
+                credentials_refused: 0,
+                retired: Vec::new(),
                 phase: self.phase(&lanes, stop.is_some()),
                 ready: up && self.kafka.has_answered(),
                 problems: self.problems(stop, problems),
@@ -246,7 +254,7 @@ impl Worker {
     }
 
     fn problems(&self, stop: Option<Stop>, lanes: Vec<Problem>) -> Vec<Problem> {
-        let servers = self.document.sink.bootstrap_servers.join(", ");
+        let servers = self.document.settings.sink.bootstrap_servers.join(", ");
         let stop = stop.map(|stop| Problem {
             reason: Reason::MessageUndeliverable,
             message: stop.message,
@@ -302,7 +310,10 @@ fn on_stop(
     document: &Document,
 ) -> Box<dyn Fn(Stop) + Send> {
     let (stopped, commands) = (Arc::clone(stopped), commands.clone());
-    let route = format!("{}/{}", document.route.namespace, document.route.name);
+    let route = format!(
+        "{}/{}",
+        document.settings.route.namespace, document.settings.route.name
+    );
     Box::new(move |stop| {
         tracing::error!(route, reason = stop.reason, "{}", stop.message);
         lock(&stopped).get_or_insert(stop);

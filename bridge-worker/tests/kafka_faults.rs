@@ -29,7 +29,7 @@ fn numbers(range: std::ops::RangeInclusive<u16>) -> Vec<String> {
 }
 
 fn with_action(mut document: Document, action: ErrorAction) -> Document {
-    document.on_error.action = action;
+    document.live.on_error.action = action;
     document
 }
 
@@ -89,8 +89,8 @@ fn a_fatal_error_behind_a_lost_connection_is_one_record_and_one_ack() {
 fn a_fatal_error_with_several_lanes_loses_nothing() {
     let (broker, kafka) = parts();
     let mut document = route(&broker, kafka.bootstrap());
-    document.source.lanes = 2;
-    document.source.ordering = millrace_contract::Ordering::Unordered;
+    document.settings.lanes.count = 2;
+    document.settings.lanes.ordering = millrace_contract::Ordering::Unordered;
     let worker = Running::start(document);
     let mut lanes = [session(&broker, false), session(&broker, false)];
     kafka.go_away();
@@ -231,7 +231,7 @@ fn a_producer_of_single_records_may_fail_for_good_too() {
 fn a_message_that_cannot_be_mapped_is_a_dead_letter_that_says_why_and_whence() {
     let (broker, kafka) = parts();
     let mut document = route(&broker, kafka.bootstrap());
-    document.mapping.allowed_topics = vec!["out.a".into()];
+    document.live.mapping.allowed_topics = vec!["out.a".into()];
     let worker = Running::start(document);
     let mut connection = session(&broker, false);
     let before = now_micros() / 1_000;
@@ -268,7 +268,7 @@ fn a_dead_letter_is_acknowledged_only_after_kafka_has_it() {
     let (broker, kafka) = parts();
     kafka.hold_topic("dead");
     let mut document = route(&broker, kafka.bootstrap());
-    document.mapping.allowed_topics = vec!["out.a".into()];
+    document.live.mapping.allowed_topics = vec!["out.a".into()];
     let worker = Running::start(document);
     let mut connection = session(&broker, false);
     connection.publish_all([message("a", 1, "x"), message("b", 2, "x"), message("a", 3, "x")]);
@@ -283,7 +283,7 @@ fn a_dead_letter_is_acknowledged_only_after_kafka_has_it() {
 fn a_dead_letter_that_is_too_large_carries_head_size_and_digest() {
     let (broker, kafka) = parts();
     let mut document = route(&broker, kafka.bootstrap());
-    document.mapping.allowed_topics = vec!["out.a".into()];
+    document.live.mapping.allowed_topics = vec!["out.a".into()];
     let worker = Running::start(document);
     let mut connection = session(&broker, false);
     let payload: String = ('a'..='z').cycle().take(5_000).collect();
@@ -325,7 +325,7 @@ fn a_dead_letter_that_kafka_does_not_take_stops_the_route() {
     ] {
         let (broker, kafka) = parts();
         let mut document = route(&broker, kafka.bootstrap());
-        document.mapping.allowed_topics = vec!["out.a".into()];
+        document.live.mapping.allowed_topics = vec!["out.a".into()];
         let worker = Running::start(document);
         let mut connection = session(&broker, false);
         connection.publish(message("a", 1, "before"));
@@ -413,7 +413,7 @@ fn a_topic_the_client_may_not_write_to_is_no_reason_to_hold_the_others() {
 fn without_topic_b(broker: &ScriptedBroker, kafka: &MockKafka) -> Document {
     kafka.topic_error("out.b", Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
     let mut document = route(broker, kafka.bootstrap());
-    let settings = &mut document.sink.librdkafka;
+    let settings = &mut document.settings.sink.librdkafka;
     settings.insert("topic.metadata.propagation.max.ms".into(), "100".into());
     document
 }
@@ -443,7 +443,7 @@ fn a_topic_that_does_not_exist_is_said_with_the_way_out() {
     let (broker, kafka) = parts();
     let document = without_topic_b(&broker, &kafka);
     let mut document = with_action(document, ErrorAction::Discard);
-    document.on_error.dead_letter_topic = None;
+    document.live.on_error.dead_letter_topic = None;
     let worker = Running::start(document);
     let mut connection = session(&broker, false);
     connection.publish(message("b", 1, "x"));
@@ -482,6 +482,7 @@ fn a_partition_that_accepts_nothing_is_named() {
     kafka.hold_topic("out.a");
     let mut document = route(&broker, kafka.bootstrap());
     document
+        .settings
         .sink
         .librdkafka
         .insert("statistics.interval.ms".into(), "100".into());

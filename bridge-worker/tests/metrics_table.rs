@@ -119,6 +119,7 @@ fn snapshot() -> RouteSnapshot {
             written_per_second: 9.0,
             latency: Latency::default(),
             buffered_bytes: 4_096,
+            ..RouteStatus::default()
         },
         latency,
         bytes_received: 1_000,

@@ -71,12 +71,12 @@ fn one_poison_message_in_a_thousand_does_not_slow_the_others() {
     let (listener, url) = Pacer::listen();
     let broker = ScriptedBroker::start();
     let mut document = route(&broker, &kafka.bootstrap());
-    document.broker.urls = vec![url];
-    document.source.payload = PayloadFormat::Json;
-    document.mapping.topic = "{stream}".into();
-    document.mapping.allowed_topics = vec!["good".into()];
-    document.mapping.key = "{payload.line}".into();
-    document.sink.producer.linger_ms = 5;
+    document.settings.broker.urls = vec![url];
+    document.live.source.payload = PayloadFormat::Json;
+    document.live.mapping.topic = "{stream}".into();
+    document.live.mapping.allowed_topics = vec!["good".into()];
+    document.live.mapping.key = "{payload.line}".into();
+    document.settings.sink.producer.linger_ms = 5;
     let worker = Running::start(document);
     let mut pacer = Pacer::accept(&listener);
     // Not measured: connections are made, limits are learnt, the JVM warms up.
@@ -146,9 +146,9 @@ impl Stopping {
 
     fn document(&self, allowed: &str) -> Document {
         let mut document = route(&self.broker, self.kafka.bootstrap());
-        document.mapping.allowed_topics = vec![allowed.into()];
-        document.on_error.action = ErrorAction::Stop;
-        document.on_error.dead_letter_topic = None;
+        document.live.mapping.allowed_topics = vec![allowed.into()];
+        document.live.on_error.action = ErrorAction::Stop;
+        document.live.on_error.dead_letter_topic = None;
         document
     }
 }
@@ -224,8 +224,8 @@ fn a_record_too_large_for_the_topic_stops_the_route_behind_what_could_be_written
 fn a_message_that_cannot_be_mapped_stops_the_route() {
     let parts = Stopping::start();
     let mut document = parts.document("out.a");
-    document.source.payload = PayloadFormat::Json;
-    document.mapping.key = "{payload.line}".into();
+    document.live.source.payload = PayloadFormat::Json;
+    document.live.mapping.key = "{payload.line}".into();
     let worker = Running::start(document);
     let mut connection = session(&parts.broker, false);
     connection.publish_all([message("a", 1, r#"{"line": 1}"#), message("a", 2, "no JSON")]);
@@ -240,8 +240,8 @@ fn a_message_that_cannot_be_mapped_stops_the_route() {
 fn all_lanes_of_a_stopped_route_confirm_what_they_have_and_leave() {
     let parts = Stopping::start();
     let mut document = parts.document("out.a");
-    document.source.lanes = 2;
-    document.source.subscriptions = ["in/+stream/one", "in/+stream/two"]
+    document.settings.lanes.count = 2;
+    document.live.source.subscriptions = ["in/+stream/one", "in/+stream/two"]
         .map(|filter| Subscription {
             filter: filter.into(),
         })

@@ -120,7 +120,7 @@ fn acks_of_a_batch_leave_in_few_writes() {
     let scripted = ScriptedBroker::start();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut document = route(&scripted, kafka.bootstrap());
-    document.broker.urls = vec![format!("mqtt://{}", listener.local_addr().unwrap())];
+    document.settings.broker.urls = vec![format!("mqtt://{}", listener.local_addr().unwrap())];
     let worker = Running::start(document);
     let (mut stream, _) = listener.accept().unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -163,7 +163,7 @@ fn filtered_messages_are_acknowledged_without_kafka() {
     let (broker, kafka) = (ScriptedBroker::start(), MockKafka::start(&["out.a"]));
     kafka.hold();
     let mut document = route(&broker, kafka.bootstrap());
-    document.mapping.when = Some("message.topic != 'in/a/x'".into());
+    document.live.mapping.when = Some("message.topic != 'in/a/x'".into());
     let worker = Running::start(document);
     let mut connection = session(&broker, false);
     connection.publish_all((1..=3).map(|id| message("a", id, "filtered")));
@@ -175,7 +175,7 @@ fn filtered_messages_are_acknowledged_without_kafka() {
 fn a_message_of_qos_0_is_written_and_not_acknowledged() {
     let (broker, kafka) = (ScriptedBroker::start(), MockKafka::start(&["out.a"]));
     let mut document = route(&broker, kafka.bootstrap());
-    document.source.qos = 0;
+    document.live.source.qos = 0;
     let worker = Running::start(document);
     let mut connection = session(&broker, false);
     connection.publish(Publish::new("in/a/x", "qos 0"));
@@ -207,8 +207,8 @@ fn lanes_do_not_wait_for_each_other() {
     );
     kafka.hold_topic("out.slow");
     let mut document = route(&broker, kafka.bootstrap());
-    document.source.lanes = 2;
-    document.source.subscriptions = ["in/+stream/one", "in/+stream/two"]
+    document.settings.lanes.count = 2;
+    document.live.source.subscriptions = ["in/+stream/one", "in/+stream/two"]
         .map(|filter| millrace_contract::Subscription {
             filter: filter.into(),
         })

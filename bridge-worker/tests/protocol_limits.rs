@@ -71,7 +71,7 @@ fn packets_of_10_kib_and_more_are_nothing_special() {
 fn a_payload_one_byte_larger_than_the_route_takes_is_a_dead_letter() {
     let (broker, kafka) = parts();
     let mut document = route(&broker, kafka.bootstrap());
-    document.max_message_bytes = 10 * 1024;
+    document.live.max_message_bytes = 10 * 1024;
     let worker = Running::start(document);
     let mut connection = session(&broker, false);
     connection.publish_all([
@@ -95,7 +95,7 @@ fn a_packet_of_64_mib_streams_by_in_bounded_memory_and_the_next_is_fine() {
     for qos in [1, 2] {
         let (broker, kafka) = parts();
         let mut document = route(&broker, kafka.bootstrap());
-        document.source.qos = qos;
+        document.live.source.qos = qos;
         let worker = WorkerProcess::start(&document);
         let mut connection = session(&broker, false);
         let large = payload(64 * MIB as usize);
@@ -164,7 +164,7 @@ fn varint(mut number: usize) -> Vec<u8> {
 fn a_large_packet_is_discarded_when_the_route_says_so() {
     let (broker, kafka) = parts();
     let mut document = route(&broker, kafka.bootstrap());
-    document.on_error.action = ErrorAction::Discard;
+    document.live.on_error.action = ErrorAction::Discard;
     let worker = Running::start(document);
     let mut connection = session(&broker, false);
     connection.publish(Publish::new("in/a/x", payload(3_000_000)).qos(1, 1));
@@ -179,7 +179,7 @@ fn a_large_packet_is_discarded_when_the_route_says_so() {
 fn a_large_packet_stops_a_route_that_is_to_stop_and_stays_with_the_broker() {
     let (broker, kafka) = parts();
     let mut document = route(&broker, kafka.bootstrap());
-    document.on_error.action = ErrorAction::Stop;
+    document.live.on_error.action = ErrorAction::Stop;
     let worker = Running::start(document);
     let mut connection = session(&broker, false);
     connection.publish(message("a", 1, "before"));
@@ -275,7 +275,7 @@ fn raw_publish(packet_id: u16, payload: &[u8]) -> Vec<u8> {
 fn answers_to_a_broker_that_does_not_read_are_bounded_too() {
     let (broker, kafka) = parts();
     let mut document = route(&broker, kafka.bootstrap());
-    document.broker.keep_alive_seconds = 2;
+    document.settings.broker.keep_alive_seconds = 2;
     let worker = WorkerProcess::start(&document);
     let mut connection = session(&broker, false);
     connection.stop_reading();

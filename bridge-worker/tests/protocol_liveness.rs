@@ -20,7 +20,7 @@ fn parts() -> (ScriptedBroker, MockKafka) {
 
 fn impatient(broker: &ScriptedBroker, kafka: &MockKafka) -> Document {
     let mut document = route(broker, kafka.bootstrap());
-    document.broker.keep_alive_seconds = KEEP_ALIVE.as_secs() as u16;
+    document.settings.broker.keep_alive_seconds = KEEP_ALIVE.as_secs() as u16;
     document
 }
 
@@ -176,7 +176,7 @@ fn stop_waits_no_longer_for_kafka_than_the_drain_timeout() {
     let (broker, kafka) = parts();
     kafka.go_away();
     let mut document = route(&broker, kafka.bootstrap());
-    document.timeouts.drain_ms = 500;
+    document.live.timeouts.drain_ms = 500;
     let worker = Running::start(document);
     let mut connection = session(&broker, false);
     connection.publish(message("a", 1, "x"));

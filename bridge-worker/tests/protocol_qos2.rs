@@ -18,7 +18,7 @@ fn start(broker: &ScriptedBroker, kafka: &MockKafka) -> Running {
 
 fn qos2(broker: &ScriptedBroker, kafka: &MockKafka) -> Document {
     let mut document = route(broker, kafka.bootstrap());
-    document.source.qos = 2;
+    document.live.source.qos = 2;
     document
 }
 
@@ -54,7 +54,7 @@ fn pubrec_leaves_after_kafka_has_confirmed() {
 fn the_whole_exchange_works_in_3_1_1_too() {
     let (broker, kafka) = parts();
     let mut document = qos2(&broker, &kafka);
-    document.broker.protocol_version = ProtocolVersion::V311;
+    document.settings.broker.protocol_version = ProtocolVersion::V311;
     let _worker = Running::start(document);
     let mut connection = session(&broker, false);
     connection.publish(message(1, "x"));

@@ -256,7 +256,7 @@ fn a_filtered_message_is_no_repeat() {
     let (broker, kafka) = (ScriptedBroker::start(), MockKafka::start(&["out.a", "out.slow"]));
     kafka.hold_topic("out.slow");
     let mut document = route(&broker, kafka.bootstrap());
-    document.mapping.when = Some("stream != 'a'".into());
+    document.live.mapping.when = Some("stream != 'a'".into());
     let worker = Running::start(document);
     let mut connection = session(&broker, false);
     connection.publish_all([message("slow", 1, "x"), message("a", 2, "filtered")]);

@@ -17,13 +17,13 @@ fn parts() -> (ScriptedBroker, MockKafka) {
 
 fn unordered(broker: &ScriptedBroker, kafka: &MockKafka) -> Document {
     let mut document = route(broker, kafka.bootstrap());
-    document.source.ordering = Ordering::Unordered;
+    document.settings.lanes.ordering = Ordering::Unordered;
     document
 }
 
 fn speaking(version: ProtocolVersion, broker: &ScriptedBroker, kafka: &MockKafka) -> Document {
     let mut document = route(broker, kafka.bootstrap());
-    document.broker.protocol_version = version;
+    document.settings.broker.protocol_version = version;
     document
 }
 
@@ -34,7 +34,7 @@ fn connect_asks_for_a_lasting_session_of_a_constant_client_id() {
     let password = folder.path().join("password");
     std::fs::write(&password, "secret\n").unwrap();
     let mut document = route(&broker, kafka.bootstrap());
-    document.broker.credentials = Some(Credentials {
+    document.settings.broker.credentials = Some(Credentials {
         username: Value::Literal("millrace".into()),
         password: Value::File(password.clone()),
     });
@@ -105,7 +105,7 @@ fn every_filter_is_subscribed_on_every_connect_although_the_session_is_present()
 fn shared_subscriptions_carry_the_session_id_and_want_no_retained_messages() {
     let (broker, kafka) = parts();
     let mut document = unordered(&broker, &kafka);
-    document.source.lanes = 2;
+    document.settings.lanes.count = 2;
     let _worker = Running::start(document);
     for _ in 0..2 {
         let mut connection = broker.accept();
@@ -187,7 +187,7 @@ fn a_refused_subscription_is_named_and_tried_again() {
 fn one_refused_filter_among_several_is_the_one_that_is_named() {
     let (broker, kafka) = parts();
     let mut document = route(&broker, kafka.bootstrap());
-    document.source.subscriptions = ["in/+stream/1", "in/+stream/2", "in/+stream/3"]
+    document.live.source.subscriptions = ["in/+stream/1", "in/+stream/2", "in/+stream/3"]
         .map(|filter| millrace_contract::Subscription {
             filter: filter.into(),
         })
@@ -208,7 +208,7 @@ fn a_lower_qos_than_asked_is_said_and_the_route_works() {
     for (asked, granted) in [(2, 1), (1, 0)] {
         let (broker, kafka) = parts();
         let mut document = route(&broker, kafka.bootstrap());
-        document.source.qos = asked;
+        document.live.source.qos = asked;
         let worker = Running::start(document);
         let mut connection = broker.accept();
         connection.expect_connect();
@@ -294,6 +294,7 @@ fn the_urls_of_a_cluster_are_tried_in_order() {
     down.refuse();
     let mut document = route(&down, kafka.bootstrap());
     document
+        .settings
         .broker
         .urls
         .push(format!("mqtt://127.0.0.1:{}", up.port()));
@@ -410,7 +411,7 @@ fn a_broker_without_shared_subscriptions_is_said_with_the_way_out() {
 fn shared_subscriptions_declared_supported_are_tried_whatever_the_broker_says() {
     let (broker, kafka) = parts();
     let mut document = unordered(&broker, &kafka);
-    document.broker.shared_subscriptions = SharedSubscriptions::Supported;
+    document.settings.broker.shared_subscriptions = SharedSubscriptions::Supported;
     let worker = Running::start(document);
     let mut connection = broker.accept();
     connection.expect_connect();
@@ -442,7 +443,7 @@ fn without_shared() -> Properties {
 const FAILOVER: Duration = Duration::from_millis(600);
 
 fn with_failover(mut document: Document) -> Document {
-    document.timeouts.failover_ms = FAILOVER.as_millis() as u64;
+    document.live.timeouts.failover_ms = FAILOVER.as_millis() as u64;
     document
 }
 
@@ -492,7 +493,7 @@ fn a_3_1_1_session_closed_twice_soon_after_connack_is_taken_over() {
 fn an_mqtt_5_session_cut_again_and_again_is_not_taken_over() {
     let (broker, kafka) = parts();
     let mut document = route(&broker, kafka.bootstrap());
-    document.timeouts.failover_ms = 600_000;
+    document.live.timeouts.failover_ms = 600_000;
     let worker = Running::start(document);
     for cut in 0..4 {
         let connection = session(&broker, cut > 0);
@@ -509,7 +510,7 @@ fn an_mqtt_5_session_cut_again_and_again_is_not_taken_over() {
 fn a_taken_over_lane_can_be_stopped_while_it_waits() {
     let (broker, kafka) = parts();
     let mut document = route(&broker, kafka.bootstrap());
-    document.timeouts.failover_ms = 600_000;
+    document.live.timeouts.failover_ms = 600_000;
     let worker = Running::start(document);
     session(&broker, false).disconnect(0x8E);
     worker.wait_for_problem(Reason::TakenOver);

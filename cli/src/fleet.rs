@@ -24,7 +24,10 @@ impl Fleet {
     pub(crate) fn start(documents: Vec<Document>) -> Result<Self, FleetError> {
         let mut workers: Vec<Worker> = Vec::new();
         for document in documents {
-            let route = format!("{}/{}", document.route.namespace, document.route.name);
+            let route = format!(
+                "{}/{}",
+                document.settings.route.namespace, document.settings.route.name
+            );
             match Worker::start(document) {
                 Ok(worker) => workers.push(worker),
                 Err(source) => {

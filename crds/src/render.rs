@@ -73,26 +73,36 @@ pub fn document(
     let mqtt = fields.present("spec.from.mqtt", spec.from.mqtt.as_ref())?;
     let kafka = fields.present("spec.to.kafka", spec.to.kafka.as_ref())?;
     Ok(contract::Document {
-        version: contract::VERSION,
-        route: contract::RouteId {
-            namespace: route.namespace().to_owned(),
-            name: route.name().to_owned(),
-            session_id: session::id(route, options.session).ok_or_else(|| {
-                fields.error("metadata.uid", "is missing: name a session with spec.sessionId")
-            })?,
+        settings: contract::Settings {
+            version: contract::VERSION,
+            route: contract::RouteId {
+                namespace: route.namespace().to_owned(),
+                name: route.name().to_owned(),
+                uid: route.metadata.uid.clone(),
+                session_id: session::id(route, options.session).ok_or_else(|| {
+                    fields.error("metadata.uid", "is missing: name a session with spec.sessionId")
+                })?,
+            },
+            broker: broker_document(broker, options)?,
+            lanes: contract::Lanes {
+                count: fields.narrow("spec.from.mqtt.lanes", mqtt.lanes)?,
+                ordering: mqtt.ordering.into(),
+            },
+            sink: sink_document(sink, &fields, kafka)?,
         },
-        broker: broker_document(broker, options)?,
-        source: source_document(&fields, mqtt)?,
-        mapping: mapping_document(&fields, spec, kafka)?,
-        sink: sink_document(sink, &fields, kafka)?,
-        on_error: contract::OnError {
-            action: spec.on_error.action.into(),
-            dead_letter_topic: spec.on_error.dead_letter.as_ref().map(|d| d.topic.clone()),
-        },
-        max_message_bytes: fields.read("spec.maxMessageBytes", spec.max_message_bytes.bytes())?,
-        timeouts: contract::Timeouts {
-            drain_ms: fields.millis("spec.timeouts.drain", &spec.timeouts.drain)?,
-            failover_ms: fields.millis("spec.timeouts.failover", &spec.timeouts.failover)?,
+        live: contract::Live {
+            source: source_document(&fields, mqtt)?,
+            mapping: mapping_document(&fields, spec, kafka)?,
+            retired: Vec::new(),
+            on_error: contract::OnError {
+                action: spec.on_error.action.into(),
+                dead_letter_topic: spec.on_error.dead_letter.as_ref().map(|d| d.topic.clone()),
+            },
+            max_message_bytes: fields.read("spec.maxMessageBytes", spec.max_message_bytes.bytes())?,
+            timeouts: contract::Timeouts {
+                drain_ms: fields.millis("spec.timeouts.drain", &spec.timeouts.drain)?,
+                failover_ms: fields.millis("spec.timeouts.failover", &spec.timeouts.failover)?,
+            },
         },
     })
 }
@@ -144,8 +154,6 @@ fn source_document(fields: &Fields, mqtt: &MqttSource) -> Result<contract::Sourc
             })
             .collect(),
         qos: fields.narrow("spec.from.mqtt.qos", mqtt.qos)?,
-        ordering: mqtt.ordering.into(),
-        lanes: fields.narrow("spec.from.mqtt.lanes", mqtt.lanes)?,
         payload: mqtt.payload.format.into(),
     })
 }

@@ -121,11 +121,10 @@ fn every_field_of_the_objects_reaches_the_document() {
             "receiveMaximum": 100,
             "sharedSubscriptions": "Supported",
         },
+        "lanes": {"count": 3, "ordering": "Unordered"},
         "source": {
             "subscriptions": [{"filter": "a/+x"}, {"filter": "b/+x"}],
             "qos": 2,
-            "ordering": "Unordered",
-            "lanes": 3,
             "payload": "Json",
         },
         "mapping": {
@@ -173,11 +172,10 @@ fn what_is_not_written_has_the_defaults_of_the_schema() {
             "receiveMaximum": 10000,
             "sharedSubscriptions": "Auto",
         },
+        "lanes": {"count": 8, "ordering": "PerTopic"},
         "source": {
             "subscriptions": [{"filter": "a/+x"}],
             "qos": 1,
-            "ordering": "PerTopic",
-            "lanes": 8,
             "payload": "Bytes",
         },
         // A device does not choose where it writes.
@@ -204,6 +202,7 @@ fn a_user_name_may_stand_in_the_manifest() {
     );
     let credentials = rendered(&objects(&text), SessionSource::Instance("a"))
         .unwrap()
+        .settings
         .broker
         .credentials
         .unwrap();
@@ -226,7 +225,11 @@ fn in_a_cluster_the_uid_names_the_sessions() {
     );
     objects.routes[0].metadata.uid = Some("3F2A9C1E-77aa-4c8e-9d6e-1b2c3d4e5f60".into());
     assert_eq!(
-        rendered(&objects, SessionSource::Uid).unwrap().route.session_id,
+        rendered(&objects, SessionSource::Uid)
+            .unwrap()
+            .settings
+            .route
+            .session_id,
         "3f2a9c1e"
     );
 }

@@ -31,13 +31,14 @@ pub fn run(data: &[u8]) {
             Err(error) => panic!("validation passed what cannot be rendered: {error}"),
         };
         let filters: Result<Vec<_>, _> = document
+            .live
             .source
             .subscriptions
             .iter()
             .map(|subscription| Filter::parse(&subscription.filter))
             .collect();
         let filters = filters.expect("validation passed a wrong filter");
-        if let Err(errors) = Mapper::compile(&document.mapping, &filters, document.source.payload) {
+        if let Err(errors) = Mapper::compile(&document.live.mapping, &filters, document.live.source.payload) {
             panic!("validation passed a wrong mapping: {errors:?}");
         }
     }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use millrace_contract::{
-    Broker, Compression, Document, ErrorAction, Mapping, OnError, Ordering, PayloadFormat, Producer,
-    ProtocolVersion, RouteId, SharedSubscriptions, Sink, Source, Subscription, Timeouts, VERSION,
+    Broker, Compression, Document, ErrorAction, Lanes, Live, Mapping, OnError, Ordering, PayloadFormat,
+    Producer, ProtocolVersion, RouteId, Settings, SharedSubscriptions, Sink, Source, Subscription, Timeouts,
+    VERSION,
 };
 
 /// The sites of the benchmark, each a Kafka topic.
@@ -27,57 +28,65 @@ pub fn document(
     compression: Compression,
 ) -> Document {
     Document {
-        version: VERSION,
-        route: RouteId {
-            namespace: "bench".into(),
-            name: "bench".into(),
-            session_id: "bench".into(),
-        },
-        broker: Broker {
-            urls: vec![format!("mqtt://127.0.0.1:{mqtt_port}")],
-            protocol_version: ProtocolVersion::V5,
-            credentials: None,
-            client_id_prefix: "millrace".into(),
-            session_expiry_seconds: 3600,
-            keep_alive_seconds: 30,
-            receive_maximum: RECEIVE_MAXIMUM,
-            shared_subscriptions: SharedSubscriptions::Auto,
-        },
-        source: Source {
-            subscriptions: vec![Subscription {
-                filter: "bench/+site/+plant/line".into(),
-            }],
-            qos,
-            ordering: Ordering::PerTopic,
-            lanes: 1,
-            payload: PayloadFormat::Bytes,
-        },
-        mapping: Mapping {
-            when: None,
-            topic: "bench.{site}".into(),
-            allowed_topics: vec!["bench.*".into()],
-            key: "{message.topic}".into(),
-            headers: BTreeMap::new(),
-            propagate: Vec::new(),
-            value: None,
-        },
-        sink: Sink {
-            bootstrap_servers: vec![bootstrap.into()],
-            librdkafka: BTreeMap::new(),
-            topics: Vec::new(),
-            producer: Producer {
-                linger_ms,
-                compression,
+        settings: Settings {
+            version: VERSION,
+            route: RouteId {
+                namespace: "bench".into(),
+                name: "bench".into(),
+                uid: None,
+                session_id: "bench".into(),
+            },
+            broker: Broker {
+                urls: vec![format!("mqtt://127.0.0.1:{mqtt_port}")],
+                protocol_version: ProtocolVersion::V5,
+                credentials: None,
+                client_id_prefix: "millrace".into(),
+                session_expiry_seconds: 3600,
+                keep_alive_seconds: 30,
+                receive_maximum: RECEIVE_MAXIMUM,
+                shared_subscriptions: SharedSubscriptions::Auto,
+            },
+            lanes: Lanes {
+                count: 1,
+                ordering: Ordering::PerTopic,
+            },
+            sink: Sink {
+                bootstrap_servers: vec![bootstrap.into()],
+                librdkafka: BTreeMap::new(),
+                topics: Vec::new(),
+                producer: Producer {
+                    linger_ms,
+                    compression,
+                },
             },
         },
-        on_error: OnError {
-            action: ErrorAction::Stop,
-            dead_letter_topic: None,
-        },
-        max_message_bytes: 1024 * 1024,
-        timeouts: Timeouts {
-            drain_ms: 10_000,
-            failover_ms: 15_000,
+        live: Live {
+            source: Source {
+                subscriptions: vec![Subscription {
+                    filter: "bench/+site/+plant/line".into(),
+                }],
+                qos,
+                payload: PayloadFormat::Bytes,
+            },
+            mapping: Mapping {
+                when: None,
+                topic: "bench.{site}".into(),
+                allowed_topics: vec!["bench.*".into()],
+                key: "{message.topic}".into(),
+                headers: BTreeMap::new(),
+                propagate: Vec::new(),
+                value: None,
+            },
+            retired: Vec::new(),
+            on_error: OnError {
+                action: ErrorAction::Stop,
+                dead_letter_topic: None,
+            },
+            max_message_bytes: 1024 * 1024,
+            timeouts: Timeouts {
+                drain_ms: 10_000,
+                failover_ms: 15_000,
+            },
         },
     }
 }

@@ -7,27 +7,65 @@ use serde::{Deserialize, Serialize};
 pub const VERSION: u32 = 1;
 
 /// Everything one worker needs to run one route.
+///
+/// In JSON it is one object. Kubernetes holds it in two, [`Settings`] and [`Live`], because they change in
+/// different ways; no field is in both.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Document {
+    /// What a worker keeps for as long as it runs.
+    #[serde(flatten)]
+    pub settings: Settings,
+    /// What it takes over while it runs.
+    #[serde(flatten)]
+    pub live: Live,
+}
+
+/// What a worker keeps for as long as it runs: a change makes a new process of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Document {
+pub struct Settings {
     /// The version of this format, [`VERSION`] when written by this crate.
     pub version: u32,
     /// Which route this is.
     pub route: RouteId,
     /// Where messages come from.
     pub broker: Broker,
-    /// What is read there.
+    /// The MQTT sessions of the route.
+    pub lanes: Lanes,
+    /// Where records go.
+    pub sink: Sink,
+}
+
+/// What a worker takes over while it runs, between two messages.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Live {
+    /// What is read from the broker.
     pub source: Source,
     /// How a message becomes a record.
     pub mapping: Mapping,
-    /// Where records go.
-    pub sink: Sink,
+    /// Filters the route had before. Their subscriptions are ended; what the broker still holds for them is mapped
+    /// as it was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<Retired>,
     /// What happens to a message that cannot be delivered.
     pub on_error: OnError,
     /// Largest payload taken, in bytes. A larger message goes the way of `on_error` without being buffered whole.
     pub max_message_bytes: u64,
     /// How long things may take.
     pub timeouts: Timeouts,
+}
+
+/// Filters that a route no longer has, with the mapping they had.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Retired {
+    /// The filters, as the user wrote them.
+    pub subscriptions: Vec<Subscription>,
+    /// How expressions saw the payload.
+    pub payload: PayloadFormat,
+    /// How a message became a record.
+    pub mapping: Mapping,
 }
 
 /// The identity of a route.
@@ -38,6 +76,9 @@ pub struct RouteId {
     pub namespace: String,
     /// The name of the TopicRoute.
     pub name: String,
+    /// The uid of the TopicRoute, in a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
     /// What tells this route's MQTT sessions and shared subscriptions from those of equally named routes
     /// elsewhere: 1 to 8 lower-case letters or digits. Client ids are `<prefix>-<session id>-<lane>`, the share
     /// name is `<prefix>-<session id>`.
@@ -111,6 +152,16 @@ pub enum Value {
     Env(String),
 }
 
+/// The MQTT sessions of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lanes {
+    /// How many there are, over all workers.
+    pub count: u16,
+    /// Whether each filter is read by one lane or by all.
+    pub ordering: Ordering,
+}
+
 /// What is read from the broker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -119,10 +170,6 @@ pub struct Source {
     pub subscriptions: Vec<Subscription>,
     /// 0, 1 or 2.
     pub qos: u8,
-    /// Whether each filter is read by one lane or by all.
-    pub ordering: Ordering,
-    /// How many MQTT sessions the route has.
-    pub lanes: u16,
     /// How expressions see the payload.
     pub payload: PayloadFormat,
 }

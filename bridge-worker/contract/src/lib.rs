@@ -1,18 +1,22 @@
 //! What a worker is told and what it reports.
 //!
 //! [`Document`] is everything a `bridge-worker` process needs to run one route: written by the operator or by
-//! `millrace run`, read by the worker. [`status`] holds the types of the worker's `/status`. This crate knows
+//! `millrace run`, read by the worker. [`LaneRecord`] and [`Assignment`] say which worker owns which lanes,
+//! [`status`] holds the types of the worker's `/status` and [`probe`] those of a probe's answer. This crate knows
 //! serde and nothing else, so both sides can depend on it.
 //!
 //! Durations carry their unit in the field name. Credentials are never inside a document: it names the file or
 //! the environment variable that holds them.
 
+mod assignment;
 mod document;
+pub mod probe;
 pub mod status;
 
+pub use assignment::{Assignment, LaneOwner, LaneRecord, Ownership};
 pub use document::{
-    Broker, Compression, Create, Credentials, Document, ErrorAction, Mapping, OnError, Ordering,
-    PayloadFormat, Producer, Propagate, ProtocolVersion, RouteId, SharedSubscriptions, Sink, Source,
-    Subscription, Timeouts, TopicPolicy, VERSION, Value,
+    Broker, Compression, Create, Credentials, Document, ErrorAction, Lanes, Live, Mapping, OnError, Ordering,
+    PayloadFormat, Producer, Propagate, ProtocolVersion, Retired, RouteId, Settings, SharedSubscriptions,
+    Sink, Source, Subscription, Timeouts, TopicPolicy, VERSION, Value,
 };
 pub use status::Ledger;

@@ -11,13 +11,38 @@ pub struct Status {
 }
 
 /// One route, as this process sees it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteStatus {
     /// The namespace of the TopicRoute.
     pub namespace: String,
     /// The name of the TopicRoute.
     pub name: String,
+    /// The uid of the TopicRoute, as the document has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// The uid of the pod that this process runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
+    /// The version of the worker.
+    #[serde(default)]
+    pub version: String,
+    /// The generation of the assignment that this process acts by; 0 when it owns all lanes without one.
+    #[serde(default)]
+    pub generation: u64,
+    /// SHA-256 of the [`crate::Live`] configuration in use, in hexadecimal, as it was read. Empty when it came with
+    /// the rest of the document.
+    #[serde(default)]
+    pub live: String,
+    /// How often changed credentials were taken over.
+    #[serde(default)]
+    pub credentials_taken_over: u64,
+    /// How often changed credentials were tried and did not work.
+    #[serde(default)]
+    pub credentials_refused: u64,
+    /// Filters that the route no longer has and whose messages have run dry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<String>,
     /// What it is doing.
     pub phase: Phase,
     /// Whether every lane has been up once and Kafka has answered. Stays true over later outages.
@@ -39,9 +64,10 @@ pub struct RouteStatus {
 }
 
 /// What a route is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Not all lanes are up.
+    #[default]
     Connecting,
     /// All lanes are up.
     Running,
@@ -92,6 +118,10 @@ pub enum Reason {
     PartitionStalled,
     /// The route stopped at a message that cannot be delivered.
     MessageUndeliverable,
+    /// A changed configuration cannot be used; the one before is still in use.
+    ConfigurationRefused,
+    /// Changed credentials do not work; the ones before are still in use.
+    CredentialsRefused,
 }
 
 /// One lane.
@@ -134,8 +164,12 @@ pub enum LaneState {
     Waiting,
     /// Not reading: another client took the session.
     TakenOver,
-    /// Ended.
+    /// Ended, and the broker keeps its session.
     Down,
+    /// Unsubscribed, reading what the broker still holds.
+    Leaving,
+    /// Ended for good: the broker has no session of it.
+    Left,
 }
 
 /// From receipt of a message to its delivery report, in microseconds.

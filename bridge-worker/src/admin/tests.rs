@@ -82,6 +82,7 @@ fn snapshot() -> RouteSnapshot {
             written_per_second: 0.0,
             latency: Latency::default(),
             buffered_bytes: 0,
+            ..RouteStatus::default()
         },
         latency: Histogram::new(),
         bytes_received: 0,

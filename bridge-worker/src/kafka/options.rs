@@ -53,12 +53,15 @@ pub(crate) fn client_config(
     batch_bytes: u64,
     alone: bool,
 ) -> Result<ClientConfig, OptionsError> {
-    let sink = &document.sink;
+    let sink = &document.settings.sink;
     let mut config = ClientConfig::new();
     for (name, value) in [
         (
             "client.id",
-            format!("millrace-{}-{}", document.route.namespace, document.route.name),
+            format!(
+                "millrace-{}-{}",
+                document.settings.route.namespace, document.settings.route.name
+            ),
         ),
         ("bootstrap.servers", sink.bootstrap_servers.join(",")),
         // The promise: confirmed by all in-sync replicas, in order, for as long as it takes.
@@ -74,7 +77,7 @@ pub(crate) fn client_config(
         // What the message may have, and as much again for key and headers.
         (
             "message.max.bytes",
-            (2 * document.max_message_bytes + 65_536)
+            (2 * document.live.max_message_bytes + 65_536)
                 .clamp(1_000_000, 1_000_000_000)
                 .to_string(),
         ),

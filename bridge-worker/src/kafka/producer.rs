@@ -266,7 +266,12 @@ fn native(
     state: &Arc<KafkaState>,
 ) -> Result<Arc<Native>, OptionsError> {
     let mut config = client_config(document, batch_bytes, alone)?;
-    if !document.sink.librdkafka.contains_key("statistics.interval.ms") {
+    if !document
+        .settings
+        .sink
+        .librdkafka
+        .contains_key("statistics.interval.ms")
+    {
         config.set("statistics.interval.ms", STATISTICS_MS);
     }
     let context = Context {

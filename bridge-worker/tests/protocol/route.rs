@@ -1,8 +1,9 @@
 //! The route under test, and what goes over its connections.
 
 use millrace_contract::{
-    Broker, Compression, Document, ErrorAction, Mapping, OnError, Ordering, PayloadFormat, Producer,
-    ProtocolVersion, RouteId, SharedSubscriptions, Sink, Source, Subscription, Timeouts, VERSION,
+    Broker, Compression, Document, ErrorAction, Lanes, Live, Mapping, OnError, Ordering, PayloadFormat,
+    Producer, ProtocolVersion, RouteId, Settings, SharedSubscriptions, Sink, Source, Subscription, Timeouts,
+    VERSION,
 };
 use millrace_testkit::wire::Publish;
 use millrace_testkit::{Connection, ScriptedBroker};
@@ -11,65 +12,73 @@ use millrace_testkit::{Connection, ScriptedBroker};
 /// `dead`. Kafka is tried again quickly, and a lane that was taken over waits half a second.
 pub(crate) fn route(broker: &ScriptedBroker, bootstrap: &str) -> Document {
     Document {
-        version: VERSION,
-        route: RouteId {
-            namespace: "default".into(),
-            name: "test".into(),
-            session_id: "0a1b2c3d".into(),
-        },
-        broker: Broker {
-            urls: vec![format!("mqtt://127.0.0.1:{}", broker.port())],
-            protocol_version: ProtocolVersion::Auto,
-            credentials: None,
-            client_id_prefix: "millrace".into(),
-            session_expiry_seconds: 3600,
-            keep_alive_seconds: 30,
-            receive_maximum: 10_000,
-            shared_subscriptions: SharedSubscriptions::Auto,
-        },
-        source: Source {
-            subscriptions: vec![Subscription {
-                filter: "in/+stream/#".into(),
-            }],
-            qos: 1,
-            ordering: Ordering::PerTopic,
-            lanes: 1,
-            payload: PayloadFormat::Bytes,
-        },
-        mapping: Mapping {
-            when: None,
-            topic: "out.{stream}".into(),
-            allowed_topics: vec!["out.*".into()],
-            key: "{message.topic}".into(),
-            headers: Default::default(),
-            propagate: Vec::new(),
-            value: None,
-        },
-        sink: Sink {
-            bootstrap_servers: vec![bootstrap.into()],
-            librdkafka: [
-                ("reconnect.backoff.ms", "20"),
-                ("reconnect.backoff.max.ms", "50"),
-                ("retry.backoff.ms", "10"),
-                ("retry.backoff.max.ms", "20"),
-                ("topic.metadata.refresh.fast.interval.ms", "20"),
-            ]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into(),
-            topics: Vec::new(),
-            producer: Producer {
-                linger_ms: 0,
-                compression: Compression::None,
+        settings: Settings {
+            version: VERSION,
+            route: RouteId {
+                namespace: "default".into(),
+                name: "test".into(),
+                uid: None,
+                session_id: "0a1b2c3d".into(),
+            },
+            broker: Broker {
+                urls: vec![format!("mqtt://127.0.0.1:{}", broker.port())],
+                protocol_version: ProtocolVersion::Auto,
+                credentials: None,
+                client_id_prefix: "millrace".into(),
+                session_expiry_seconds: 3600,
+                keep_alive_seconds: 30,
+                receive_maximum: 10_000,
+                shared_subscriptions: SharedSubscriptions::Auto,
+            },
+            lanes: Lanes {
+                count: 1,
+                ordering: Ordering::PerTopic,
+            },
+            sink: Sink {
+                bootstrap_servers: vec![bootstrap.into()],
+                librdkafka: [
+                    ("reconnect.backoff.ms", "20"),
+                    ("reconnect.backoff.max.ms", "50"),
+                    ("retry.backoff.ms", "10"),
+                    ("retry.backoff.max.ms", "20"),
+                    ("topic.metadata.refresh.fast.interval.ms", "20"),
+                ]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+                topics: Vec::new(),
+                producer: Producer {
+                    linger_ms: 0,
+                    compression: Compression::None,
+                },
             },
         },
-        on_error: OnError {
-            action: ErrorAction::DeadLetter,
-            dead_letter_topic: Some("dead".into()),
-        },
-        max_message_bytes: 1024 * 1024,
-        timeouts: Timeouts {
-            drain_ms: 3_000,
-            failover_ms: 500,
+        live: Live {
+            source: Source {
+                subscriptions: vec![Subscription {
+                    filter: "in/+stream/#".into(),
+                }],
+                qos: 1,
+                payload: PayloadFormat::Bytes,
+            },
+            mapping: Mapping {
+                when: None,
+                topic: "out.{stream}".into(),
+                allowed_topics: vec!["out.*".into()],
+                key: "{message.topic}".into(),
+                headers: Default::default(),
+                propagate: Vec::new(),
+                value: None,
+            },
+            retired: Vec::new(),
+            on_error: OnError {
+                action: ErrorAction::DeadLetter,
+                dead_letter_topic: Some("dead".into()),
+            },
+            max_message_bytes: 1024 * 1024,
+            timeouts: Timeouts {
+                drain_ms: 3_000,
+                failover_ms: 500,
+            },
         },
     }
 }

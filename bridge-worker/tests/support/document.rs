@@ -1,8 +1,9 @@
 //! The document of a worker, with the settings that matter to these tests.
 
 use millrace_contract::{
-    Broker, Compression, Document, ErrorAction, Mapping, OnError, Ordering, PayloadFormat, Producer,
-    ProtocolVersion, RouteId, SharedSubscriptions, Sink, Source, Subscription, Timeouts, VERSION,
+    Broker, Compression, Document, ErrorAction, Lanes, Live, Mapping, OnError, Ordering, PayloadFormat,
+    Producer, ProtocolVersion, RouteId, Settings, SharedSubscriptions, Sink, Source, Subscription, Timeouts,
+    VERSION,
 };
 use std::collections::BTreeMap;
 
@@ -62,58 +63,66 @@ impl Route {
             ],
         };
         Document {
-            version: VERSION,
-            route: RouteId {
-                namespace: "tests".into(),
-                name: self.name.clone(),
-                session_id: self.name.clone(),
-            },
-            broker: Broker {
-                urls: vec![format!("mqtt://127.0.0.1:{}", self.mqtt_port)],
-                protocol_version: ProtocolVersion::Auto,
-                credentials: None,
-                client_id_prefix: "millrace".into(),
-                session_expiry_seconds: 3_600,
-                keep_alive_seconds: self.keep_alive_seconds,
-                receive_maximum: 10_000,
-                shared_subscriptions: SharedSubscriptions::Auto,
-            },
-            source: Source {
-                subscriptions: filters
-                    .into_iter()
-                    .map(|filter| Subscription { filter })
-                    .collect(),
-                qos: self.qos,
-                ordering: self.ordering,
-                lanes: self.lanes,
-                payload: PayloadFormat::Bytes,
-            },
-            mapping: Mapping {
-                when: None,
-                topic: self.topic.clone(),
-                allowed_topics: vec![self.topic.clone()],
-                key: "{message.topic}".into(),
-                headers: BTreeMap::new(),
-                propagate: Vec::new(),
-                value: None,
-            },
-            sink: Sink {
-                bootstrap_servers: vec![self.kafka.clone()],
-                librdkafka: BTreeMap::new(),
-                topics: Vec::new(),
-                producer: Producer {
-                    linger_ms: self.linger_ms,
-                    compression: Compression::None,
+            settings: Settings {
+                version: VERSION,
+                route: RouteId {
+                    namespace: "tests".into(),
+                    name: self.name.clone(),
+                    uid: None,
+                    session_id: self.name.clone(),
+                },
+                broker: Broker {
+                    urls: vec![format!("mqtt://127.0.0.1:{}", self.mqtt_port)],
+                    protocol_version: ProtocolVersion::Auto,
+                    credentials: None,
+                    client_id_prefix: "millrace".into(),
+                    session_expiry_seconds: 3_600,
+                    keep_alive_seconds: self.keep_alive_seconds,
+                    receive_maximum: 10_000,
+                    shared_subscriptions: SharedSubscriptions::Auto,
+                },
+                lanes: Lanes {
+                    count: self.lanes,
+                    ordering: self.ordering,
+                },
+                sink: Sink {
+                    bootstrap_servers: vec![self.kafka.clone()],
+                    librdkafka: BTreeMap::new(),
+                    topics: Vec::new(),
+                    producer: Producer {
+                        linger_ms: self.linger_ms,
+                        compression: Compression::None,
+                    },
                 },
             },
-            on_error: OnError {
-                action: ErrorAction::Stop,
-                dead_letter_topic: None,
-            },
-            max_message_bytes: 1 << 20,
-            timeouts: Timeouts {
-                drain_ms: 30_000,
-                failover_ms: 15_000,
+            live: Live {
+                source: Source {
+                    subscriptions: filters
+                        .into_iter()
+                        .map(|filter| Subscription { filter })
+                        .collect(),
+                    qos: self.qos,
+                    payload: PayloadFormat::Bytes,
+                },
+                mapping: Mapping {
+                    when: None,
+                    topic: self.topic.clone(),
+                    allowed_topics: vec![self.topic.clone()],
+                    key: "{message.topic}".into(),
+                    headers: BTreeMap::new(),
+                    propagate: Vec::new(),
+                    value: None,
+                },
+                retired: Vec::new(),
+                on_error: OnError {
+                    action: ErrorAction::Stop,
+                    dead_letter_topic: None,
+                },
+                max_message_bytes: 1 << 20,
+                timeouts: Timeouts {
+                    drain_ms: 30_000,
+                    failover_ms: 15_000,
+                },
             },
         }
     }

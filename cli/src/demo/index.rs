@@ -19,12 +19,15 @@ impl Index {
     pub(crate) fn new(documents: &[Document]) -> Self {
         let mut index = Self::default();
         for (number, document) in documents.iter().enumerate() {
-            let patterns = document.mapping.allowed_topics.iter();
+            let patterns = document.live.mapping.allowed_topics.iter();
             index
                 .topics
                 .extend(patterns.map(|pattern| (pattern.clone(), number)));
-            if let Some(topic) = &document.on_error.dead_letter_topic {
-                let name = format!("{}/{}", document.route.namespace, document.route.name);
+            if let Some(topic) = &document.live.on_error.dead_letter_topic {
+                let name = format!(
+                    "{}/{}",
+                    document.settings.route.namespace, document.settings.route.name
+                );
                 index
                     .dead_letters
                     .insert((topic.clone(), name.into_bytes()), number);

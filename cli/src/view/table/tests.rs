@@ -36,6 +36,7 @@ pub(crate) fn route(name: &str) -> RouteStatus {
             max_us: 9_000,
         },
         buffered_bytes: 0,
+        ..RouteStatus::default()
     }
 }
 
