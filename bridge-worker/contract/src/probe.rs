@@ -1,9 +1,45 @@
-//! What a probe reports: `bridge-worker probe` tries what a route will do and writes this as its termination message.
+//! What a probe is asked and what it reports: `bridge-worker probe` reads a [`Request`], tries what a route will do
+//! and writes a [`Report`] as its termination message.
 
 use serde::{Deserialize, Serialize};
 
+use crate::document::{Broker, Sink};
+
 /// Bytes a report has at most: Kubernetes keeps no more of a termination message.
 pub const MAX_BYTES: usize = 4096;
+
+/// What is to be tried.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    /// The MQTT broker to ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker: Option<BrokerRequest>,
+    /// The Kafka cluster to ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sink: Option<SinkRequest>,
+}
+
+/// What is to be tried at an MQTT broker, with a client id of the probe's own and no session that stays.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokerRequest {
+    /// How to reach it.
+    pub broker: Broker,
+    /// The quality of service that a route will ask for.
+    pub qos: u8,
+}
+
+/// What is to be tried at a Kafka cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SinkRequest {
+    /// How to reach it, and which missing topics may be created.
+    pub sink: Sink,
+    /// Topics that are needed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub topics: Vec<String>,
+}
 
 /// The answer of a probe.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
