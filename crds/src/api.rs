@@ -15,12 +15,16 @@ pub use broker::{
 };
 pub use route::{
     Compression, DeadLetter, ErrorAction, KafkaDestination, MqttSource, OnError, Ordering, Payload,
-    PayloadFormat, Producer, Propagate, RouteDestination, RouteSource, Subscription, Timeouts, TopicRoute,
-    TopicRouteSpec,
+    PayloadFormat, PodMetadata, PodSpec, PodTemplate, Producer, Propagate, Resources, RouteDestination,
+    RouteSource, Subscription, TaintEffect, Timeouts, Toleration, TolerationOperator, TopicRoute,
+    TopicRouteSpec, WorkerPods,
 };
 pub use shared::{ObjectRef, SecretRef};
 pub use sink::{Create, KafkaSink, KafkaSinkSpec, LIBRDKAFKA_SETTINGS, TopicPolicy};
-pub use status::TopicRouteStatus;
+pub use status::{
+    BrokerCapabilities, KafkaSinkStatus, LaneCounts, LedgerStatus, MqttBrokerStatus, TopicRouteStatus,
+    TopicStatus,
+};
 
 /// The API group of all kinds.
 pub const GROUP: &str = "millrace.dev";

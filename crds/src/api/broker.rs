@@ -2,7 +2,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{SecretRef, patterns};
+use super::{MqttBrokerStatus, SecretRef, patterns};
 use crate::units::GepDuration;
 
 /// How to reach an MQTT broker. Routes of the same namespace refer to it by name.
@@ -12,12 +12,33 @@ use crate::units::GepDuration;
     version = "v1alpha1",
     kind = "MqttBroker",
     namespaced,
+    status = "MqttBrokerStatus",
     shortname = "mrbroker",
     category = "millrace",
     derive = "PartialEq",
     doc = "An MQTT broker: how to reach it, and how sessions with it are kept.",
     printcolumn(name = "URL", type_ = "string", json_path = ".spec.urls[0]"),
-    printcolumn(name = "Protocol", type_ = "string", json_path = ".spec.protocolVersion"),
+    printcolumn(
+        name = "Protocol",
+        type_ = "string",
+        json_path = ".status.capabilities.protocolVersion"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

@@ -20,6 +20,8 @@ pub(crate) const BOOTSTRAP_SERVER: &str = r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]
 pub(crate) const TOPIC_PATTERN: &str = r"^([A-Za-z0-9._-]+[*]?|[*])$";
 /// Kafka topic.
 pub(crate) const TOPIC: &str = "^[A-Za-z0-9._-]+$";
+/// Kubernetes' own quantities, `100m` included; the API server checks them again in the pod.
+pub(crate) const RESOURCE: &str = "^[0-9]+([.][0-9]+)?(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$";
 
 /// What a user is told whose text `value` does not match `pattern`, after the text itself.
 pub(crate) fn advice(pattern: &str, value: &str) -> String {
@@ -40,6 +42,7 @@ pub(crate) fn advice(pattern: &str, value: &str) -> String {
             "is not a Kafka topic or the beginning of one: write letters, digits, `.`, `_` and `-`, and `*` at the end \
              only"
         }
+        RESOURCE => "is not a quantity: write a number with a unit of Kubernetes, like 100m, 0.5 or 256Mi",
         TOPIC => "is not a Kafka topic: write letters, digits, `.`, `_` and `-`",
         GepDuration::PATTERN => "is not a duration: write whole numbers with h, m, s or ms, like 1h30m, 15s or 500ms",
         Quantity::PATTERN => {

@@ -1,5 +1,6 @@
 mod destination;
 mod source;
+mod worker;
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -9,6 +10,9 @@ use super::{TopicRouteStatus, patterns};
 use crate::units::{GepDuration, Quantity};
 pub use destination::{Compression, KafkaDestination, Producer, Propagate, RouteDestination};
 pub use source::{MqttSource, Ordering, Payload, PayloadFormat, RouteSource, Subscription};
+pub use worker::{
+    PodMetadata, PodSpec, PodTemplate, Resources, TaintEffect, Toleration, TolerationOperator, WorkerPods,
+};
 
 /// What is read where, what becomes of it, and where it goes.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -30,12 +34,27 @@ pub use source::{MqttSource, Ordering, Payload, PayloadFormat, RouteSource, Subs
     printcolumn(name = "From", type_ = "string", json_path = ".spec.from.mqtt.brokerRef.name"),
     printcolumn(name = "To", type_ = "string", json_path = ".spec.to.kafka.sinkRef.name"),
     printcolumn(name = "Topic", type_ = "string", json_path = ".spec.to.kafka.topic"),
-    printcolumn(name = "Replicas", type_ = "integer", json_path = ".spec.replicas"),
-    printcolumn(name = "Paused", type_ = "boolean", json_path = ".spec.paused", priority = 1),
+    printcolumn(name = "Workers", type_ = "integer", json_path = ".status.replicas"),
+    printcolumn(name = "Rate", type_ = "integer", json_path = ".status.ledger.writtenPerSecond"),
     printcolumn(
         name = "Ready",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(name = "Lanes", type_ = "integer", json_path = ".status.lanes.up", priority = 1),
+    printcolumn(name = "Received", type_ = "integer", json_path = ".status.ledger.received", priority = 1),
+    printcolumn(name = "Written", type_ = "integer", json_path = ".status.ledger.written", priority = 1),
+    printcolumn(name = "Paused", type_ = "boolean", json_path = ".spec.paused", priority = 1),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
@@ -80,6 +99,9 @@ pub struct TopicRouteSpec {
     /// How long things may take.
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// The pods that run the route in Kubernetes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub worker: WorkerPods,
 }
 
 /// What happens to a message that cannot be delivered.
@@ -133,6 +155,10 @@ pub struct Timeouts {
     /// How long a lane that another client took over waits before it tries again. From 1s to 1h.
     #[serde(default = "failover")]
     pub failover: GepDuration,
+    /// How long the sessions of a deleted route may take to run dry before they are left to expire at the broker.
+    /// From 1s to 1h.
+    #[serde(default = "leave")]
+    pub leave: GepDuration,
 }
 
 impl Default for Timeouts {
@@ -140,6 +166,7 @@ impl Default for Timeouts {
         Self {
             drain: drain(),
             failover: failover(),
+            leave: leave(),
         }
     }
 }
@@ -158,4 +185,12 @@ fn drain() -> GepDuration {
 
 fn failover() -> GepDuration {
     GepDuration::new("15s")
+}
+
+fn leave() -> GepDuration {
+    GepDuration::new("45s")
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::patterns;
+use super::{KafkaSinkStatus, patterns};
 
 /// How to reach a Kafka cluster. Routes of the same namespace refer to it by name.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -13,11 +13,28 @@ use super::patterns;
     version = "v1alpha1",
     kind = "KafkaSink",
     namespaced,
+    status = "KafkaSinkStatus",
     shortname = "mrsink",
     category = "millrace",
     derive = "PartialEq",
     doc = "A Kafka cluster: how to reach it, and what may be done about its topics.",
     printcolumn(name = "Bootstrap", type_ = "string", json_path = ".spec.bootstrapServers[0]"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

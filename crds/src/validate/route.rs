@@ -45,6 +45,7 @@ fn limits(spec: &TopicRouteSpec) -> Vec<Note> {
     let notes = [
         bound("spec.timeouts.drain", &spec.timeouts.drain, "1s", "1h"),
         bound("spec.timeouts.failover", &spec.timeouts.failover, "1s", "1h"),
+        bound("spec.timeouts.leave", &spec.timeouts.leave, "1s", "1h"),
         linger.and_then(|linger| bound("spec.to.kafka.producer.linger", linger, "0s", "10s")),
         // A message must fit into the 64 MiB that a producer buffers, with room for others.
         bounds::size(
