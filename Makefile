@@ -48,3 +48,16 @@ crds: ## write crds/*.yaml anew from the types
 .PHONY: deny
 deny: ## licences, sources and duplicates of dependencies (needs cargo-deny)
 	$(CARGO) deny check
+
+.PHONY: image
+image: ## the product's image, millrace.dev/millrace:local
+	$(CARGO) build --release --workspace --bins
+	scripts/image.sh
+
+.PHONY: kind-up
+kind-up: ## a cluster of three nodes on this machine (the first time it is built: see e2e/README.md)
+	e2e/kind/up
+
+.PHONY: kind-down
+kind-down: ## delete that cluster
+	e2e/kind/down

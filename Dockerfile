@@ -1,0 +1,33 @@
+# The product's image: three programs, one user, nothing else. Two ways to the same result, for amd64 and arm64:
+#
+#   docker buildx build --platform linux/amd64,linux/arm64 -t millrace.dev/millrace:local .
+#                      compiles in here; needs base images that can be pulled
+#   make image         takes programs that were compiled outside, and a base made of Debian packages where none can be
+#                      pulled (scripts/image.sh: --target prebuilt)
+ARG BASE=gcr.io/distroless/cc-debian12
+
+FROM ${BASE} AS base
+USER 65532:65532
+
+# Stands before `build`, so that the builder that knows no skipping does not try to pull Rust for it.
+FROM base AS prebuilt
+COPY . /usr/local/bin/
+
+FROM rust:1-bookworm AS build
+# librdkafka is built by CMake.
+RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY . .
+# The list of what ships; scripts/image.sh reads it here. OPTIONAL names what may still be missing.
+ARG PROGRAMS="bridge-worker millrace-operator millrace"
+ARG OPTIONAL="millrace-operator"
+# The target folder is no part of the image, and kept between builds by BuildKit's cache mounts.
+RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
+    cargo build --release --locked --workspace --bins && mkdir /programs && \
+    for program in $PROGRAMS; do \
+        if [ -e "target/release/$program" ]; then strip -o "/programs/$program" "target/release/$program"; \
+        else case " $OPTIONAL " in *" $program "*) ;; *) echo "no $program" >&2; exit 1 ;; esac; fi; \
+    done
+
+FROM base
+COPY --from=build /programs/ /usr/local/bin/
