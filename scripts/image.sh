@@ -5,6 +5,7 @@
 #   MILLRACE_IMAGE    another name for the image
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=e2e/kind/lib.sh
 source e2e/kind/lib.sh
 
 image=${MILLRACE_IMAGE:-millrace.dev/millrace:local}
