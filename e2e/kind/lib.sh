@@ -41,11 +41,16 @@ step() {
   say "$text: $((SECONDS - start)) s"
 }
 
-# A stage is done when its stamp holds the hash of what it was made from. fingerprint WORD|FILE|DIR...
+# A stage is done when its stamp holds the hash of what it was made from, wherever the clone is.
+# fingerprint WORD|PATH... takes what begins with / as a file or folder.
 fingerprint() {
   local item
   for item in "$@"; do
-    if [[ -e $item ]]; then find "$item" -type f -print0 | sort -z | xargs -0 sha256sum | sed "s# $here/# #"; else echo "$item"; fi
+    if [[ $item == /* ]]; then
+      find "$item" -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sed "s# $project/# #"
+    else
+      echo "$item"
+    fi
   done | sha256sum | cut -d' ' -f1
 }
 stamped() { [[ $(cat "$cache/stamps/$1" 2> /dev/null) == "$2" ]]; }
