@@ -56,6 +56,14 @@ fingerprint() {
 stamped() { [[ $(cat "$cache/stamps/$1" 2> /dev/null) == "$2" ]]; }
 stamp() { echo "$2" > "$cache/stamps/$1"; }
 
+# alone: one script at a time works on the cache and the cluster; the scripts that it calls itself are let through.
+alone() {
+  [[ -z ${MILLRACE_KIND_ALONE:-} ]] || return 0
+  exec 9> "$cache/lock"
+  flock -n 9 || { say "waiting until another run has ended"; flock 9; }
+  export MILLRACE_KIND_ALONE=1
+}
+
 # engine: a Docker engine that answers. Starts one where none runs, as on a fresh machine.
 engine() {
   docker info > /dev/null 2>&1 && return
@@ -80,7 +88,7 @@ start_dockerd() {
     flags=(--add-runtime "available-caps=$bin/runc-available-caps" --default-runtime available-caps)
   fi
   rm -f /var/run/docker.pid # of an engine that did not end in order
-  setsid dockerd "${flags[@]}" > "$cache/log/dockerd.log" 2>&1 < /dev/null &
+  setsid dockerd "${flags[@]}" > "$cache/log/dockerd.log" 2>&1 < /dev/null 9>&- & # 9: alone's, which would be held as long
   for _ in {1..60}; do
     docker info > /dev/null 2>&1 && return
     sleep 0.5
