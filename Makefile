@@ -42,7 +42,7 @@ fuzz: ## every fuzz target for five minutes, on stable Rust
 	MILLRACE_FUZZ_SECONDS=300 $(CARGO) test --release -p millrace-fuzz -- --nocapture
 
 .PHONY: crds
-crds: ## write crds/*.yaml anew from the types
+crds: ## write crds/*.yaml, and the copies in the chart, anew from the types
 	UPDATE=1 $(CARGO) test --release -p millrace-crds --test crds
 
 .PHONY: deny

@@ -1,7 +1,8 @@
 //! The API of Millrace: its types, their rules, and what is made of them without a cluster.
 //!
 //! - [`api`]: `MqttBroker`, `KafkaSink` and `TopicRoute`, group `millrace.dev`, version `v1alpha1`.
-//! - [`crd_yaml`], [`crd_files`]: the CustomResourceDefinitions, as `kubectl apply -f crds/` takes them.
+//! - [`crd_yaml`], [`crd_files`]: the CustomResourceDefinitions, as `kubectl apply -f crds/` takes them; [`CRD_VERSION`] is
+//!   their version.
 //! - [`validate`]: checks a set of manifests as the API server would, and then what it cannot: references,
 //!   filters, templates and expressions. It never panics and never does I/O.
 //! - [`document`]: turns a route and what it refers to into the document that a worker runs.
@@ -25,5 +26,5 @@ mod validate;
 
 pub use api::{KafkaSink, MqttBroker, TopicRoute};
 pub use render::{RenderError, RenderOptions, SecretKey, SessionSource, document};
-pub use schema::{SchemaError, crd_files, crd_yaml, crds};
+pub use schema::{CRD_VERSION, CRD_VERSION_ANNOTATION, SchemaError, crd_files, crd_yaml, crds};
 pub use validate::{Finding, ManifestFile, Objects, Report, Severity, validate};

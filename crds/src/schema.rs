@@ -8,6 +8,15 @@ use serde_json::Value;
 
 use crate::api::{KafkaSink, MqttBroker, TopicRoute};
 
+/// The version of the CustomResourceDefinitions, which they carry as annotation [`CRD_VERSION_ANNOTATION`]. It grows by
+/// one with every release that changes them, and never falls. A definition with a higher version serves all that one
+/// with a lower version does: fields are only added. So the operator runs against newer definitions than its own, and
+/// refuses older ones, which would drop fields it writes.
+pub const CRD_VERSION: u32 = 1;
+
+/// See [`CRD_VERSION`]. A definition without it is older than all that have it.
+pub const CRD_VERSION_ANNOTATION: &str = "millrace.dev/crd-version";
+
 const HEADER: &str = "# Generated from the API types: `millrace crds` prints it. Do not edit.\n";
 
 /// A definition cannot be written as text.
@@ -61,6 +70,10 @@ pub fn crd_yaml() -> Result<String, SchemaError> {
 
 /// What schemars writes otherwise than an API server, or a reader, would like it.
 fn tidied(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    crd.metadata
+        .annotations
+        .get_or_insert_default()
+        .insert(CRD_VERSION_ANNOTATION.to_owned(), CRD_VERSION.to_string());
     for version in &mut crd.spec.versions {
         if let Some(schema) = version
             .schema

@@ -4,26 +4,39 @@
 
 use std::path::Path;
 
-use millrace_crds::{crd_files, crds};
+use millrace_crds::{CRD_VERSION, CRD_VERSION_ANNOTATION, crd_files, crds};
 use serde::Deserialize;
 use serde_json::Value;
 
 /// Set to write the files of `crds/` instead of comparing them.
 const UPDATE: &str = "UPDATE";
 
+/// Where the files are: for kubectl, and copies for Helm, whose templates read no file outside their chart.
+const FOLDERS: [&str; 2] = ["crds", "charts/millrace/files/crds"];
+
 #[test]
 fn the_files_are_what_the_api_types_say() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for (name, expected) in crd_files().unwrap() {
-        let path = folder.join(&name);
-        if std::env::var_os(UPDATE).is_some() {
-            std::fs::write(&path, &expected).unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for folder in FOLDERS {
+        for (name, expected) in crd_files().unwrap() {
+            let path = root.join(folder).join(&name);
+            if std::env::var_os(UPDATE).is_some() {
+                std::fs::write(&path, &expected).unwrap();
+            }
+            let written = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(
+                written == expected,
+                "{folder}/{name} is not what the API types say; write it with `make crds`"
+            );
         }
-        let written = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            written == expected,
-            "crds/{name} is not what the API types say; write it with\n  UPDATE=1 cargo test --release -p millrace-crds --test crds"
-        );
+    }
+}
+
+#[test]
+fn every_definition_says_its_version() {
+    for crd in crds() {
+        let version = &crd.metadata.annotations.unwrap()[CRD_VERSION_ANNOTATION];
+        assert_eq!(*version, CRD_VERSION.to_string());
     }
 }
 
@@ -127,12 +140,15 @@ fn all_definitions_in_one_text_are_the_files() {
 }
 
 #[test]
-fn kubectl_finds_nothing_else_in_the_folder() {
+fn nothing_else_is_found_in_the_folders() {
     // `kubectl apply -f crds/` takes every .yaml, .yml and .json that lies directly in it.
     let expected: Vec<String> = crd_files().unwrap().into_iter().map(|(name, _)| name).collect();
-    for entry in std::fs::read_dir(env!("CARGO_MANIFEST_DIR")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        let is_manifest = [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
-        assert!(!is_manifest || expected.contains(&name), "{name}");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for folder in FOLDERS {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let is_manifest = [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
+            assert!(!is_manifest || expected.contains(&name), "{folder}/{name}");
+        }
     }
 }
