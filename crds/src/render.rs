@@ -88,7 +88,7 @@ pub fn document(
                 count: fields.narrow("spec.from.mqtt.lanes", mqtt.lanes)?,
                 ordering: mqtt.ordering.into(),
             },
-            sink: sink_document(sink, &fields, kafka)?,
+            sink: route_sink_document(sink, &fields, kafka)?,
         },
         live: contract::Live {
             source: source_document(&fields, mqtt)?,
@@ -107,7 +107,31 @@ pub fn document(
     })
 }
 
-fn broker_document(
+/// The Kafka topics that a route is known to need before its first message: those it names without an expression.
+pub fn known_topics(route: &TopicRoute) -> Vec<String> {
+    let written = route
+        .spec
+        .to
+        .kafka
+        .as_ref()
+        .and_then(|kafka| Template::parse(&kafka.topic).ok());
+    let literal = written
+        .filter(Template::is_literal)
+        .map(|topic| topic.literal_prefix().to_owned());
+    let dead_letters = route
+        .spec
+        .on_error
+        .dead_letter
+        .as_ref()
+        .map(|letter| letter.topic.clone());
+    literal.into_iter().chain(dead_letters).collect()
+}
+
+/// The part of a document that says how to reach a broker; for a probe, which needs no route.
+///
+/// # Errors
+/// As [`document`].
+pub fn broker_document(
     broker: &MqttBroker,
     options: &RenderOptions<'_>,
 ) -> Result<contract::Broker, RenderError> {
@@ -190,11 +214,25 @@ fn default_allowed_topic(template: &str) -> Result<String, String> {
     }
 }
 
-fn sink_document(
+fn route_sink_document(
     sink: &KafkaSink,
     route: &Fields,
     kafka: &KafkaDestination,
 ) -> Result<contract::Sink, RenderError> {
+    Ok(contract::Sink {
+        producer: contract::Producer {
+            linger_ms: route.millis("spec.to.kafka.producer.linger", &kafka.producer.linger)?,
+            compression: kafka.producer.compression.into(),
+        },
+        ..sink_document(sink)?
+    })
+}
+
+/// The part of a document that says how to reach Kafka; for a probe, which needs no route.
+///
+/// # Errors
+/// As [`document`].
+pub fn sink_document(sink: &KafkaSink) -> Result<contract::Sink, RenderError> {
     let fields = Fields::of(sink);
     let policies = sink.spec.topics.iter().enumerate();
     Ok(contract::Sink {
@@ -204,8 +242,8 @@ fn sink_document(
             .map(|(index, policy)| topic_policy(&fields, index, policy))
             .collect::<Result<_, _>>()?,
         producer: contract::Producer {
-            linger_ms: route.millis("spec.to.kafka.producer.linger", &kafka.producer.linger)?,
-            compression: kafka.producer.compression.into(),
+            linger_ms: 0,
+            compression: contract::Compression::None,
         },
     })
 }

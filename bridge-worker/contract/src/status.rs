@@ -122,6 +122,8 @@ pub enum Reason {
     ConfigurationRefused,
     /// Changed credentials do not work; the ones before are still in use.
     CredentialsRefused,
+    /// A probe could not be made, or came to no answer.
+    ProbeFailed,
 }
 
 /// One lane.

@@ -1,0 +1,375 @@
+//! Everything that talks to the API server or to workers: thin, and each call has a deadline.
+
+pub mod definitions;
+mod error;
+mod events;
+mod kinds;
+pub mod lease;
+pub mod scrape;
+pub mod watch;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{
+    Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
+};
+use kube::core::{ApiResource, NamespaceResourceScope};
+use kube::{Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::metrics::Metrics;
+use crate::names;
+use crate::observed::{Child, ChildKind, Family, Owner};
+use crate::plan::{Desired, Rejection};
+use crate::status::{self, Reason};
+pub use error::ClusterError;
+pub use events::Note;
+
+/// How long one call may take. kube has no limit of its own, and retries for many minutes.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+/// The cluster, as the operator writes to it.
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+    metrics: Metrics,
+    /// What was last applied of each child: its content and the resource version that came of it.
+    applied: Arc<Mutex<HashMap<ChildId, Applied>>>,
+}
+
+/// Kind, namespace and name.
+type ChildId = (ChildKind, String, String);
+
+#[derive(Debug)]
+struct Applied {
+    hash: String,
+    resource_version: String,
+}
+
+impl Cluster {
+    /// A cluster that is reached by `client`.
+    pub fn new(client: Client, metrics: Metrics) -> Self {
+        Self {
+            client,
+            metrics,
+            applied: Arc::default(),
+        }
+    }
+
+    /// The client, for watches.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Has a child be as it is to be. Writes nothing if it was so before and nobody has touched it since.
+    ///
+    /// # Errors
+    /// If the API server does not take it, or if an object of another owner has its name.
+    pub async fn apply(&self, desired: &Desired, family: &Family) -> Result<(), ClusterError> {
+        let key = (desired.kind, desired.namespace.clone(), desired.name.clone());
+        let hash = desired.hash();
+        let seen = family.get(&(desired.kind, desired.name.clone()));
+        if seen.is_some_and(|child| !child.deleting && self.is_applied(&key, &hash, child)) {
+            return Ok(());
+        }
+        let api = self.dynamic(desired.kind, &desired.namespace);
+        if seen.is_none() {
+            self.check_name_is_free(&api, desired).await?;
+        }
+        let params = PatchParams::apply(names::FIELD_MANAGER).force();
+        let patch = Patch::Apply(&desired.body);
+        let written = self
+            .call("patch", api.patch(&desired.name, &params, &patch))
+            .await?;
+        let applied = Applied {
+            hash,
+            resource_version: written.metadata.resource_version.unwrap_or_default(),
+        };
+        self.applied
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key, applied);
+        Ok(())
+    }
+
+    fn is_applied(&self, key: &ChildId, hash: &str, child: &Child) -> bool {
+        let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        applied
+            .get(key)
+            .is_some_and(|applied| applied.hash == hash && applied.resource_version == child.resource_version)
+    }
+
+    /// An object that somebody else made is not taken from them.
+    async fn check_name_is_free(
+        &self,
+        api: &Api<DynamicObject>,
+        desired: &Desired,
+    ) -> Result<(), ClusterError> {
+        let Some(there) = self.call("get", api.get_opt(&desired.name)).await? else {
+            return Ok(());
+        };
+        let wanted = &desired.body["metadata"]["labels"];
+        let has = |label: &str| {
+            let value = there
+                .metadata
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get(label));
+            value.map(String::as_str) == wanted[label].as_str()
+        };
+        if has(names::OWNER_KIND) && has(names::INSTANCE) {
+            return Ok(());
+        }
+        Err(ClusterError::NameTaken {
+            kind: kinds::name(desired.kind),
+            name: desired.name.clone(),
+        })
+    }
+
+    /// Removes a child, unless it has been replaced by another meanwhile. Children of it go as well.
+    ///
+    /// # Errors
+    /// If the API server does not do it. A child that is gone already is none.
+    pub async fn delete(
+        &self,
+        kind: ChildKind,
+        owner: &Owner,
+        name: &str,
+        uid: &str,
+    ) -> Result<(), ClusterError> {
+        let api = self.dynamic(kind, &owner.namespace);
+        let params = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: Some(uid.to_owned()),
+                resource_version: None,
+            }),
+            propagation_policy: Some(PropagationPolicy::Background),
+            ..DeleteParams::default()
+        };
+        let key = (kind, owner.namespace.clone(), name.to_owned());
+        self.applied
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&key);
+        match self.call("delete", api.delete(name, &params)).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_gone() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the children that are not wanted.
+    ///
+    /// # Errors
+    /// If the API server does not do it.
+    pub async fn prune(
+        &self,
+        owner: &Owner,
+        family: &Family,
+        is_wanted: impl Fn(ChildKind, &str) -> bool,
+    ) -> Result<(), ClusterError> {
+        for ((kind, name), child) in family {
+            if !child.deleting && !is_wanted(*kind, name) {
+                self.delete(*kind, owner, name, &child.uid).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes annotations of a pod, which must still be the one with `uid`.
+    ///
+    /// # Errors
+    /// If the API server does not do it. A pod that is gone is none.
+    pub async fn annotate_pod(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+        annotations: &[(&str, &str)],
+    ) -> Result<(), ClusterError> {
+        let annotations: serde_json::Map<String, Value> = annotations
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).into()))
+            .collect();
+        let patch = json!({"metadata": {"uid": uid, "annotations": annotations}});
+        let api = self.dynamic(ChildKind::Pod, namespace);
+        let params = PatchParams {
+            field_manager: Some(names::FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        match self
+            .call("patch", api.patch_metadata(name, &params, &Patch::Merge(&patch)))
+            .await
+        {
+            Ok(_) => Ok(()),
+            // Another pod has the name now: it is told when it is seen.
+            Err(error) if error.is_gone() || error.is_conflict() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sets the number of workers and nothing else: while what is new is being tried, the template stays.
+    ///
+    /// # Errors
+    /// If the API server does not do it.
+    pub async fn scale(&self, owner: &Owner, name: &str, replicas: u16) -> Result<(), ClusterError> {
+        let api = self.dynamic(ChildKind::StatefulSet, &owner.namespace);
+        let patch = json!({"spec": {"replicas": replicas}});
+        let params = PatchParams {
+            field_manager: Some(names::FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        self.call("patch", api.patch(name, &params, &Patch::Merge(&patch)))
+            .await
+            .map(drop)
+    }
+
+    /// Writes an object as a whole: creates it if it has no resource version, else replaces the one that was read.
+    ///
+    /// # Errors
+    /// If the API server does not take it, or if somebody else has written it meanwhile.
+    pub async fn write<K>(&self, object: &K) -> Result<K, ClusterError>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Serialize
+            + DeserializeOwned
+            + std::fmt::Debug,
+    {
+        let meta = object.meta();
+        let api: Api<K> = Api::namespaced(self.client.clone(), meta.namespace.as_deref().unwrap_or_default());
+        let params = PostParams {
+            field_manager: Some(names::FIELD_MANAGER.into()),
+            dry_run: false,
+        };
+        let name = meta.name.clone().unwrap_or_default();
+        if meta.resource_version.is_some() {
+            self.call("update", api.replace(&name, &params, object)).await
+        } else {
+            self.call("create", api.create(&params, object)).await
+        }
+    }
+
+    /// Writes the status of one of our kinds.
+    ///
+    /// # Errors
+    /// If the API server does not take it.
+    pub async fn patch_status<K, S>(&self, object: &K, status: &S) -> Result<(), ClusterError>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+        S: Serialize,
+    {
+        self.patch_status_of::<K, S>(object.meta(), status).await
+    }
+
+    async fn patch_status_of<K, S>(&self, meta: &ObjectMeta, status: &S) -> Result<(), ClusterError>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+        S: Serialize,
+    {
+        let (name, namespace) = (
+            meta.name.clone().unwrap_or_default(),
+            meta.namespace.clone().unwrap_or_default(),
+        );
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &namespace, &ApiResource::erase::<K>(&()));
+        let patch = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": {"name": name},
+            "status": status,
+        });
+        let params = PatchParams::apply(names::FIELD_MANAGER).force();
+        match self
+            .call(
+                "patch_status",
+                api.patch_status(&name, &params, &Patch::Apply(&patch)),
+            )
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_gone() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Says of an object that cannot be read that it cannot: the one thing that can be done about it. Never fails.
+    pub async fn reject<K>(&self, meta: &ObjectMeta, why: &str)
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        let rejection = Rejection::new(Reason::Invalid, format!("the object cannot be read: {why}"));
+        let conditions = status::rejected(&rejection, meta.generation);
+        if let Err(error) = self
+            .patch_status_of::<K, _>(meta, &json!({"conditions": conditions}))
+            .await
+        {
+            tracing::debug!(%error, "the status of an object that cannot be read could not be written");
+        }
+    }
+
+    /// Adds or removes the finalizer, against the resource version that was seen.
+    ///
+    /// # Errors
+    /// If the API server does not take it, or if the object has changed meanwhile.
+    pub async fn set_finalizer<K>(&self, object: &K, wanted: bool) -> Result<(), ClusterError>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + std::fmt::Debug,
+    {
+        let meta = object.meta();
+        let (name, namespace) = (
+            meta.name.clone().unwrap_or_default(),
+            meta.namespace.clone().unwrap_or_default(),
+        );
+        let mut finalizers = meta.finalizers.clone().unwrap_or_default();
+        finalizers.retain(|finalizer| finalizer != names::FINALIZER);
+        if wanted {
+            finalizers.push(names::FINALIZER.to_owned());
+        }
+        let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
+        let patch = json!({"metadata": {"resourceVersion": meta.resource_version, "finalizers": finalizers}});
+        let params = PatchParams {
+            field_manager: Some(names::FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        match self
+            .call("patch", api.patch_metadata(&name, &params, &Patch::Merge(&patch)))
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_gone() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn dynamic(&self, kind: ChildKind, namespace: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), namespace, &kinds::resource(kind))
+    }
+
+    /// Makes one call, with a deadline, and counts it.
+    async fn call<T>(
+        &self,
+        verb: &'static str,
+        call: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, ClusterError> {
+        let result = match tokio::time::timeout(DEADLINE, call).await {
+            Ok(result) => result.map_err(|error| ClusterError::Call {
+                verb,
+                error: Box::new(error),
+            }),
+            Err(_) => Err(ClusterError::Late { verb }),
+        };
+        self.metrics
+            .api_call(verb, result.as_ref().err().map(ClusterError::category));
+        result
+    }
+}

@@ -1,0 +1,67 @@
+//! The CustomResourceDefinitions: written, and checked before anything depends on them.
+
+use anyhow::{Context as _, bail};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, Patch, PatchParams};
+use millrace_crds::{CRD_VERSION, CRD_VERSION_ANNOTATION};
+
+use super::Cluster;
+use crate::names;
+
+/// Writes all of them, over whatever is there.
+///
+/// # Errors
+/// If the API server does not take one.
+pub async fn apply(cluster: &Cluster) -> anyhow::Result<()> {
+    let api: Api<CustomResourceDefinition> = Api::all(cluster.client());
+    let params = PatchParams::apply(names::FIELD_MANAGER).force();
+    for crd in millrace_crds::crds() {
+        let name = crd.metadata.name.clone().unwrap_or_default();
+        cluster
+            .call("patch", api.patch(&name, &params, &Patch::Apply(&crd)))
+            .await?;
+        tracing::info!(name, "written");
+    }
+    Ok(())
+}
+
+/// Refuses to work with definitions that are older than this program: the API server would drop fields it does not
+/// know, without a word. One that may not read them, because it looks after single namespaces, takes them on trust.
+///
+/// # Errors
+/// If one is missing or too old.
+pub async fn check(cluster: &Cluster) -> anyhow::Result<()> {
+    let api: Api<CustomResourceDefinition> = Api::all(cluster.client());
+    for crd in millrace_crds::crds() {
+        let name = crd.metadata.name.unwrap_or_default();
+        let there = match cluster.call("get", api.get_opt(&name)).await {
+            Ok(Some(there)) => there,
+            Ok(None) => bail!(
+                "there is no CustomResourceDefinition {name}: install it with the chart, or with \
+                               `millrace-operator crds --apply`"
+            ),
+            Err(error) if error.category() == "forbidden" => {
+                tracing::info!(
+                    "CustomResourceDefinitions may not be read: it is not checked whether they are new enough"
+                );
+                return Ok(());
+            }
+            Err(error) => {
+                return Err(error).with_context(|| format!("CustomResourceDefinition {name} cannot be read"));
+            }
+        };
+        let version = there
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(CRD_VERSION_ANNOTATION));
+        let version: u32 = version.and_then(|text| text.parse().ok()).unwrap_or_default();
+        if version < CRD_VERSION {
+            bail!(
+                "CustomResourceDefinition {name} has version {version}, older than {CRD_VERSION}, which this operator \
+                 needs: upgrade it with the chart, or with `millrace-operator crds --apply`"
+            );
+        }
+    }
+    Ok(())
+}

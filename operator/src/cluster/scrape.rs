@@ -1,0 +1,110 @@
+//! Asks workers for their status.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use millrace_contract::status::{RouteStatus, Status};
+
+use crate::names;
+use crate::observed::{Observed, Owner, PodSeen, Workers};
+
+/// How often it is looked who is to be asked.
+const TICK: Duration = Duration::from_millis(500);
+/// How often a worker is asked that something is expected of.
+const CLOSE: Duration = Duration::from_secs(1);
+/// How long a worker may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Workers asked at the same time.
+const AT_ONCE: usize = 16;
+/// The largest answer taken, in bytes.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// Asks workers for as long as it is polled; `news` is told whose answers have changed.
+pub async fn run(observed: Arc<Observed>, workers: Arc<Workers>, interval: Duration, news: impl Fn(Owner)) {
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(PATIENCE));
+    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new())
+        // Thousands of workers are asked seldom: connections are not kept.
+        .pool_max_idle_per_host(0)
+        .build(connector);
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut last_sweep = Instant::now();
+    loop {
+        ticks.tick().await;
+        let now = Instant::now();
+        let pods = observed.worker_pods();
+        if now - last_sweep > Duration::from_secs(60) {
+            let alive: HashSet<String> = pods.iter().map(|(_, uid, _)| uid.clone()).collect();
+            workers.retain(&alive);
+            last_sweep = now;
+        }
+        let due = pods.into_iter().filter(|(_, uid, pod)| {
+            let close = !pod.ready || pod.deleting;
+            workers.is_due(uid, now, if close { CLOSE } else { interval }, CLOSE)
+        });
+        stream::iter(due)
+            .for_each_concurrent(AT_ONCE, |(owner, uid, pod)| {
+                let (client, workers, news) = (&client, &workers, &news);
+                async move {
+                    let answer = ask(client, &owner, &uid, &pod).await;
+                    if workers.answered(&uid, answer, Instant::now()) {
+                        news(owner);
+                    }
+                }
+            })
+            .await;
+    }
+}
+
+async fn ask(
+    client: &Client<HttpConnector, Empty<Bytes>>,
+    owner: &Owner,
+    uid: &str,
+    pod: &PodSeen,
+) -> Result<RouteStatus, String> {
+    let ip = pod.ip.as_deref().unwrap_or_default();
+    let host = if ip.contains(':') {
+        format!("[{ip}]")
+    } else {
+        ip.to_owned()
+    };
+    let uri = format!("http://{host}:{}/status", names::ADMIN_PORT);
+    let uri: hyper::Uri = uri.parse().map_err(|_| format!("{uri} is no address"))?;
+    let answer = tokio::time::timeout(PATIENCE, async {
+        let response = client.get(uri).await.map_err(|error| source_of(&error))?;
+        if !response.status().is_success() {
+            return Err(format!("it answered {}", response.status()));
+        }
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        Ok(body.map_err(|error| error.to_string())?.to_bytes())
+    });
+    let body = answer
+        .await
+        .map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))??;
+    let status: Status =
+        serde_json::from_slice(&body).map_err(|error| format!("its answer cannot be read: {error}"))?;
+    let route = status.routes.into_iter().find(|route| {
+        // An address may have been given to another pod meanwhile.
+        route.namespace == owner.namespace
+            && route.name == owner.name
+            && route.pod_uid.as_deref().is_none_or(|its| its == uid)
+    });
+    route.ok_or_else(|| format!("the process at {host} runs another route"))
+}
+
+/// The innermost cause: "connection refused" says more than "client error".
+fn source_of(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

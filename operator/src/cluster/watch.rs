@@ -1,0 +1,164 @@
+//! Watches: what the API server says, into the index of what has been seen.
+
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+
+use crate::names;
+use crate::observed::{self, ChildKind, Observed, Owner, Seen};
+
+/// Where to look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The whole cluster.
+    All,
+    /// One namespace.
+    Namespace(String),
+}
+
+impl Scope {
+    /// The API of a kind in this scope.
+    pub fn api<K>(&self, client: Client) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        match self {
+            Self::All => Api::all(client),
+            Self::Namespace(name) => Api::namespaced(client, name),
+        }
+    }
+}
+
+/// The kinds of children that are watched.
+pub const KINDS: &[ChildKind] = &[
+    ChildKind::StatefulSet,
+    ChildKind::Pod,
+    ChildKind::Job,
+    ChildKind::ConfigMap,
+    ChildKind::Service,
+    ChildKind::ServiceAccount,
+    ChildKind::PodDisruptionBudget,
+    ChildKind::NetworkPolicy,
+];
+
+/// Whose children have changed, for as long as it is polled.
+pub fn children(
+    client: &Client,
+    scope: &Scope,
+    observed: &Arc<Observed>,
+) -> impl Stream<Item = Owner> + Send + use<> {
+    let whole = [
+        watch::<StatefulSet>(client, scope, observed, ChildKind::StatefulSet, observed::set),
+        watch::<Pod>(client, scope, observed, ChildKind::Pod, observed::pod),
+        watch::<Job>(client, scope, observed, ChildKind::Job, observed::job),
+        watch::<ConfigMap>(
+            client,
+            scope,
+            observed,
+            ChildKind::ConfigMap,
+            observed::config_map,
+        ),
+        watch_meta::<Service>(client, scope, observed, ChildKind::Service),
+        watch_meta::<ServiceAccount>(client, scope, observed, ChildKind::ServiceAccount),
+        watch_meta::<PodDisruptionBudget>(client, scope, observed, ChildKind::PodDisruptionBudget),
+        watch_meta::<NetworkPolicy>(client, scope, observed, ChildKind::NetworkPolicy),
+    ];
+    futures::stream::select_all(whole)
+}
+
+type Owners = futures::stream::BoxStream<'static, Owner>;
+
+fn watch<K>(
+    client: &Client,
+    scope: &Scope,
+    observed: &Arc<Observed>,
+    kind: ChildKind,
+    see: fn(&K) -> Seen,
+) -> Owners
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + Debug
+        + Send
+        + 'static,
+{
+    index(
+        watcher(scope.api::<K>(client.clone()), config()),
+        observed,
+        kind,
+        see,
+    )
+}
+
+fn watch_meta<K>(client: &Client, scope: &Scope, observed: &Arc<Observed>, kind: ChildKind) -> Owners
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Send + 'static,
+{
+    let api = scope.api::<PartialObjectMeta<K>>(client.clone());
+    index(watcher(api, config()), observed, kind, |_| Seen::Plain)
+}
+
+fn config() -> watcher::Config {
+    watcher::Config::default()
+        .labels(&format!("{}={}", names::MANAGED_BY.0, names::MANAGED_BY.1))
+        .page_size(100)
+}
+
+fn index<K>(
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+    observed: &Arc<Observed>,
+    kind: ChildKind,
+    see: fn(&K) -> Seen,
+) -> Owners
+where
+    K: Resource<DynamicType = ()> + Send + 'static,
+{
+    let observed = Arc::clone(observed);
+    let mut listed: HashSet<String> = HashSet::new();
+    events
+        .default_backoff()
+        .flat_map(move |event| {
+            let changed: Vec<Owner> = match event {
+                Ok(Event::Init) => {
+                    listed.clear();
+                    Vec::new()
+                }
+                Ok(Event::InitApply(object)) => {
+                    listed.extend(object.meta().uid.clone());
+                    observed
+                        .apply(kind, object.meta(), see(&object))
+                        .into_iter()
+                        .collect()
+                }
+                Ok(Event::InitDone) => {
+                    observed.mark_listed(kind);
+                    observed.retain(kind, &listed)
+                }
+                Ok(Event::Apply(object)) => observed
+                    .apply(kind, object.meta(), see(&object))
+                    .into_iter()
+                    .collect(),
+                Ok(Event::Delete(object)) => observed.delete(kind, object.meta()).into_iter().collect(),
+                Err(error) => {
+                    tracing::warn!(%error, ?kind, "a watch was interrupted; it starts again");
+                    Vec::new()
+                }
+            };
+            futures::stream::iter(changed)
+        })
+        .boxed()
+}

@@ -1,0 +1,92 @@
+//! Brokers: whether they can be reached, and what they can do.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::runtime::controller::Action;
+use millrace_contract::probe::{BrokerRequest, Request};
+use millrace_contract::status::Reason as WorkerReason;
+use millrace_crds::{MqttBroker, RenderOptions, SessionSource, broker_document};
+
+use super::context::{Context, owner};
+use super::{Error, endpoint};
+use crate::names;
+use crate::plan::{Family, Rejection};
+use crate::status::{self, Asked, BrokerFacts, Reason, Workers};
+
+/// What workers say about a broker that does not work.
+const REASONS: [WorkerReason; 3] = [
+    WorkerReason::BrokerUnreachable,
+    WorkerReason::BrokerRefused,
+    WorkerReason::ProtocolError,
+];
+
+/// One pass over a broker.
+pub(super) async fn reconcile(broker: Arc<MqttBroker>, context: &Context) -> Result<Action, Error> {
+    if broker.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let workers = hear(&broker, context);
+    let asked = match request(&broker) {
+        Ok(request) => {
+            let family = Family::of(names::kind::BROKER, broker.as_ref());
+            let seen = context
+                .observed
+                .family(&owner(names::kind::BROKER, broker.as_ref()));
+            let needless = workers == Workers::Connected;
+            Ok(endpoint::ask(&family, &request, Some(&broker), &seen, needless, context).await?)
+        }
+        Err(rejection) => Err(rejection),
+    };
+    let facts = BrokerFacts {
+        broker: &broker,
+        asked: asked.as_ref().map_err(Clone::clone).map(|standing| Asked {
+            standing,
+            workers: workers.clone(),
+        }),
+        now: Timestamp::now(),
+    };
+    let new = status::broker(&facts);
+    if broker.status.as_ref() != Some(&new) {
+        context
+            .cluster
+            .patch_status(broker.as_ref(), &new)
+            .await
+            .map_err(Error::Status)?;
+        let old = broker.status.clone().unwrap_or_default();
+        endpoint::tell(broker.as_ref(), &old.conditions, &new.conditions, context).await;
+    }
+    Ok(asked
+        .as_ref()
+        .map_or_else(|_| Action::await_change(), endpoint::next))
+}
+
+fn hear(broker: &MqttBroker, context: &Context) -> Workers {
+    let (namespace, name) = (&broker.metadata.namespace, broker.metadata.name.as_deref());
+    let uses = |route: &millrace_crds::TopicRoute| {
+        let refers = route
+            .spec
+            .from
+            .mqtt
+            .as_ref()
+            .map(|mqtt| mqtt.broker_ref.name.as_str());
+        route.metadata.namespace == *namespace && refers == name
+    };
+    endpoint::hear(uses, endpoint::has_lane_up, &REASONS, context)
+}
+
+fn request(broker: &MqttBroker) -> Result<Request, Rejection> {
+    let options = RenderOptions {
+        session: SessionSource::Uid,
+        secrets: &crate::plan::secret_file,
+    };
+    let document = broker_document(broker, &options)
+        .map_err(|error| Rejection::new(Reason::Invalid, format!("{}: {}", error.field, error.message)))?;
+    Ok(Request {
+        broker: Some(BrokerRequest {
+            broker: document,
+            qos: 2,
+        }),
+        sink: None,
+    })
+}

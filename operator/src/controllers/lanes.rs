@@ -1,0 +1,133 @@
+//! Lanes: who owns which, and every worker told so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::runtime::controller::Action;
+use millrace_contract::LaneRecord;
+use millrace_crds::TopicRoute;
+
+use super::Error;
+use super::context::{Context, route_owner};
+use crate::names;
+use crate::observed::{Child, ChildKind, Family, PodSeen, Seen, WorkerSeen};
+use crate::plan::{self, lanes};
+
+/// A pass without a cause.
+const RESYNC: Duration = Duration::from_secs(300);
+/// How long a worker may take to do what it was told before it is told again.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// One pass over the lanes of a route.
+pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Result<Action, Error> {
+    let owner = route_owner(&route);
+    let family = context.observed.family(&owner);
+    let Some(record) = write_record(&route, &family, context).await? else {
+        return Ok(Action::requeue(RESYNC));
+    };
+    let live = live_hash(&family);
+    let mut waiting = false;
+    for (child, pod) in plan::workers(&family) {
+        if pod.deleting {
+            continue;
+        }
+        let worker = context.workers.of(&child.uid);
+        let settled = is_settled(&worker, &record, &live);
+        context.workers.watch(&child.uid, !settled);
+        waiting |= !settled;
+        tell(&record, &live, child, pod, &owner.namespace, context).await?;
+    }
+    Ok(Action::requeue(if waiting { AGAIN } else { RESYNC }))
+}
+
+/// The record as it is now, written anew if it has to change. None while there are no workers to own anything.
+async fn write_record(
+    route: &TopicRoute,
+    family: &Family,
+    context: &Context,
+) -> Result<Option<LaneRecord>, Error> {
+    let name = names::lanes(&route_owner(route).name);
+    let seen = family.get(&(ChildKind::ConfigMap, name));
+    let old = match seen.map(|child| &child.seen) {
+        Some(Seen::Lanes(record)) => Some(record),
+        _ => None,
+    };
+    let set = family.values().find_map(|child| match &child.seen {
+        Seen::Set(set) => Some(set),
+        _ => None,
+    });
+    let new = if route.metadata.deletion_timestamp.is_some() {
+        lanes::leaving(old)
+    } else {
+        let Some(set) = set else { return Ok(old.cloned()) };
+        let lanes = route.spec.from.mqtt.as_ref().map_or(1, |mqtt| mqtt.lanes);
+        let lanes = u16::try_from(lanes).unwrap_or(1).max(1);
+        lanes::next(old, lanes, u16::try_from(set.replicas).unwrap_or_default())
+    };
+    let Some(new) = new else { return Ok(old.cloned()) };
+    let family_of = plan::Family::of(names::kind::ROUTE, route);
+    let version = seen
+        .filter(|child| !child.deleting)
+        .map(|child| child.resource_version.as_str());
+    let map = plan::record(&family_of, &new, version);
+    match context.cluster.write(&map).await {
+        Ok(_) => Ok(Some(new)),
+        // Somebody has written it meanwhile: what they wrote will be seen.
+        Err(error) if error.is_conflict() => Ok(old.cloned()),
+        Err(error) => Err(Error::Lanes(error)),
+    }
+}
+
+fn live_hash(family: &Family) -> String {
+    let live = family.values().find_map(|child| match &child.seen {
+        Seen::Live(hash, _) => Some(hash.clone()),
+        _ => None,
+    });
+    live.unwrap_or_default()
+}
+
+/// Whether a worker has done all it was told.
+fn is_settled(worker: &WorkerSeen, record: &LaneRecord, live: &str) -> bool {
+    worker.silent.is_none()
+        && worker
+            .status
+            .as_ref()
+            .is_some_and(|status| status.generation >= record.generation && status.live == live)
+}
+
+/// Tells a worker its part, through annotations of its pod: it sees them within a second.
+async fn tell(
+    record: &LaneRecord,
+    live: &str,
+    child: &Child,
+    pod: &PodSeen,
+    namespace: &str,
+    context: &Context,
+) -> Result<(), Error> {
+    let Some(ordinal) = pod.ordinal() else {
+        return Ok(());
+    };
+    let part = serde_json::to_string(&record.part_of(ordinal, Some(&child.uid))).unwrap_or_default();
+    let mut annotations = Vec::new();
+    if pod.assignment.as_deref() != Some(&part) {
+        annotations.push((names::ASSIGNMENT, part.as_str()));
+    }
+    let nudge = context.nudges.next(
+        &child.uid,
+        live,
+        pod.nudge.as_deref(),
+        &context.workers.of(&child.uid),
+        AGAIN,
+    );
+    if let Some(nudge) = &nudge {
+        annotations.push((names::NUDGE, nudge.as_str()));
+    }
+    if annotations.is_empty() {
+        return Ok(());
+    }
+    context
+        .cluster
+        .annotate_pod(namespace, &pod.name, &child.uid, &annotations)
+        .await
+        .map_err(Error::Lanes)
+}

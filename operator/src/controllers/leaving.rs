@@ -1,0 +1,194 @@
+//! A deleted route: its MQTT sessions are ended before it goes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use kube::runtime::controller::Action;
+use millrace_contract::Document;
+use millrace_crds::{MqttBroker, TopicRoute};
+
+use super::Error;
+use super::context::{Context, route_owner};
+use crate::cluster::Note;
+use crate::names;
+use crate::observed::{ChildKind, Family, Seen};
+use crate::plan;
+use crate::plan::leave::{self, Situation, Step};
+
+/// How soon it is looked again.
+const SOON: Duration = Duration::from_secs(1);
+/// How long it may take where a route says nothing that can be read.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// One pass over a route that is being deleted.
+pub(super) async fn reconcile(route: &Arc<TopicRoute>, context: &Context) -> Result<Action, Error> {
+    if !route
+        .metadata
+        .finalizers
+        .iter()
+        .flatten()
+        .any(|one| one == names::FINALIZER)
+    {
+        return Ok(Action::await_change());
+    }
+    let owner = route_owner(route);
+    let family = context.observed.family(&owner);
+    let mut step = leave::step(&situation(route, &family, context, false));
+    if step == Step::Job {
+        step = match start_job(route, &family, context).await? {
+            Started::Yes => Step::Wait,
+            Started::NamespaceTerminating => leave::step(&situation(route, &family, context, true)),
+        };
+    }
+    match step {
+        Step::Release { left, why } => release(route, &family, &left, why, context).await,
+        Step::Workers | Step::Job | Step::Wait => {
+            for (child, _) in plan::workers(&family) {
+                context.workers.watch(&child.uid, true);
+            }
+            Ok(Action::requeue(SOON))
+        }
+    }
+}
+
+fn situation<'f>(
+    route: &TopicRoute,
+    family: &'f Family,
+    context: &Context,
+    namespace_terminating: bool,
+) -> Situation<'f> {
+    let (broker, sink) = context.references(route);
+    let document = broker
+        .as_deref()
+        .zip(sink.as_deref())
+        .and_then(|(broker, sink)| plan::render(route, broker, sink).ok());
+    let alive = plan::workers(family).filter(|(_, pod)| !pod.deleting && pod.ip.is_some() && pod.ready);
+    Situation {
+        sessions: sessions(route, document.as_ref(), broker.as_deref()),
+        workers: alive.map(|(child, _)| context.workers.of(&child.uid)).collect(),
+        job: family.values().find_map(|child| match &child.seen {
+            Seen::Job(job) => Some(job),
+            _ => None,
+        }),
+        forced: route
+            .metadata
+            .annotations
+            .iter()
+            .flatten()
+            .any(|(name, _)| name == names::FORCE_DELETE),
+        namespace_terminating,
+        // With foreground deletion the children may be gone already; what a worker once said is not.
+        never_ran: route.status.as_ref().is_none_or(|status| status.lanes.is_none())
+            && !family
+                .keys()
+                .any(|(kind, _)| matches!(kind, ChildKind::StatefulSet | ChildKind::Job)),
+        unknown_broker: document.is_none(),
+        deleted_at: route
+            .metadata
+            .deletion_timestamp
+            .as_ref()
+            .map_or_else(Timestamp::now, |time| time.0),
+        patience: SignedDuration::try_from(patience(route)).unwrap_or(SignedDuration::MAX),
+        now: Timestamp::now(),
+    }
+}
+
+/// Client ids of the route's sessions, as far as they can be known without its broker.
+fn sessions(route: &TopicRoute, document: Option<&Document>, broker: Option<&MqttBroker>) -> Vec<String> {
+    if let Some(document) = document {
+        return leave::sessions(document);
+    }
+    let prefix = broker.map_or("millrace", |broker| broker.spec.session.client_id_prefix.as_str());
+    let id = route.spec.session_id.clone().or_else(|| {
+        let uid = route.metadata.uid.as_deref()?;
+        Some(
+            uid.chars()
+                .filter(char::is_ascii_alphanumeric)
+                .take(8)
+                .collect::<String>()
+                .to_ascii_lowercase(),
+        )
+    });
+    let id = id.unwrap_or_default();
+    let lanes = route.spec.from.mqtt.as_ref().map_or(0, |mqtt| mqtt.lanes);
+    (0..lanes).map(|lane| format!("{prefix}-{id}-{lane}")).collect()
+}
+
+enum Started {
+    Yes,
+    NamespaceTerminating,
+}
+
+async fn start_job(route: &Arc<TopicRoute>, family: &Family, context: &Context) -> Result<Started, Error> {
+    let (broker, sink) = context.references(route);
+    let (Some(broker), Some(sink)) = (broker, sink) else {
+        return Ok(Started::NamespaceTerminating);
+    };
+    let Ok(mut document) = plan::render(route, &broker, &sink) else {
+        return Ok(Started::NamespaceTerminating);
+    };
+    document.live.retired = family
+        .values()
+        .find_map(|child| match &child.seen {
+            Seen::Live(_, live) => Some(live.retired.clone()),
+            _ => None,
+        })
+        .unwrap_or_default();
+    let patience = patience(route).as_secs();
+    let family_of = plan::Family::of(names::kind::ROUTE, route.as_ref());
+    let job = leave::job(&family_of, &document, &broker, patience, &context.settings);
+    match context.cluster.apply(&job, family).await {
+        Ok(()) => Ok(Started::Yes),
+        Err(error) if error.is_namespace_terminating() => Ok(Started::NamespaceTerminating),
+        Err(error) => Err(Error::Apply(error)),
+    }
+}
+
+fn patience(route: &TopicRoute) -> Duration {
+    route.spec.timeouts.leave.parse().unwrap_or(PATIENCE)
+}
+
+/// Lets the route go, and says what is left behind.
+async fn release(
+    route: &Arc<TopicRoute>,
+    family: &Family,
+    left: &[String],
+    why: &str,
+    context: &Context,
+) -> Result<Action, Error> {
+    let owner = route_owner(route);
+    if !left.is_empty() {
+        let note = Note {
+            warning: true,
+            reason: "SessionsLeft".into(),
+            action: "Delete",
+            text: format!(
+                "TopicRoute {}/{}: {why}; these MQTT sessions are left to expire at the broker, with what it holds for \
+                 them: {}",
+                owner.namespace,
+                owner.name,
+                left.join(", ")
+            ),
+        };
+        tracing::warn!(route = %format!("{}/{}", owner.namespace, owner.name), "{}", note.text);
+        context.cluster.tell(route.as_ref(), &note).await;
+    }
+    // What has no owner does not go by itself.
+    for ((kind, name), child) in family {
+        if *kind == ChildKind::Job && !child.deleting {
+            context
+                .cluster
+                .delete(*kind, &owner, name, &child.uid)
+                .await
+                .map_err(Error::Prune)?;
+        }
+    }
+    context
+        .cluster
+        .set_finalizer(route.as_ref(), false)
+        .await
+        .map_err(Error::Finalizer)?;
+    context.ledger_pace.forget(&owner);
+    Ok(Action::await_change())
+}

@@ -1,0 +1,218 @@
+//! Routes: from a TopicRoute to its workers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use kube::runtime::controller::Action;
+use millrace_crds::TopicRoute;
+use millrace_crds::api::TopicRouteStatus;
+
+use super::context::{Context, route_owner};
+use super::{Error, endpoint, leaving};
+use crate::cluster::ClusterError;
+use crate::names;
+use crate::observed::{ChildKind, Family, Seen};
+use crate::plan::{self, Inputs, Plan, Rejection, Rollout};
+use crate::status::{self, Reason, RouteFacts};
+
+/// A pass without a cause: what a lost event hid is found by then.
+const RESYNC: Duration = Duration::from_secs(300);
+/// How often counts alone make a status worth writing.
+const LEDGER: Duration = Duration::from_secs(60);
+
+/// One pass over a route.
+pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Result<Action, Error> {
+    if route.metadata.deletion_timestamp.is_some() {
+        return leaving::reconcile(&route, context).await;
+    }
+    let inputs = fetch(&route, context);
+    let plan = plan::route(&inputs, &context.settings);
+    let plan = match plan {
+        Ok(plan) => apply(&route, plan, &inputs.family, context).await?,
+        Err(rejection) => Err(rejection),
+    };
+    if let Ok(plan) = &plan {
+        prune(plan, &inputs.family, context).await?;
+    }
+    write_status(&route, plan.as_ref(), &inputs, context).await
+}
+
+/// What is known; nothing is asked of the API server.
+fn fetch(route: &Arc<TopicRoute>, context: &Context) -> Inputs {
+    let owner = route_owner(route);
+    let (broker, sink) = context.references(route);
+    let family = context.observed.family(&owner);
+    let others = match &route.spec.session_id {
+        Some(id) => others(route, id, context),
+        None => Vec::new(),
+    };
+    Inputs {
+        route: Arc::clone(route),
+        broker,
+        sink,
+        others,
+        dry: context.dry(&family),
+        family,
+        rolling: context.observed.rolling(&owner),
+        now: Timestamp::now(),
+    }
+}
+
+/// Other routes that name the same session.
+fn others(
+    route: &TopicRoute,
+    id: &str,
+    context: &Context,
+) -> Vec<(Arc<TopicRoute>, Arc<millrace_crds::MqttBroker>)> {
+    let same = context.routes().filter(|other| {
+        other.metadata.uid != route.metadata.uid && other.spec.session_id.as_deref() == Some(id)
+    });
+    same.filter_map(|other| {
+        let broker = context.references(&other).0?;
+        Some((other, broker))
+    })
+    .collect()
+}
+
+/// Writes what is to be, in order: what pods mount before the pods. A name that is taken is the user's to change.
+async fn apply(
+    route: &TopicRoute,
+    plan: Plan,
+    family: &Family,
+    context: &Context,
+) -> Result<Result<Plan, Rejection>, Error> {
+    let has_finalizer = route
+        .metadata
+        .finalizers
+        .iter()
+        .flatten()
+        .any(|one| one == names::FINALIZER);
+    if !has_finalizer {
+        context
+            .cluster
+            .set_finalizer(route, true)
+            .await
+            .map_err(Error::Finalizer)?;
+    }
+    for desired in &plan.children {
+        match context.cluster.apply(desired, family).await {
+            Ok(()) => {}
+            Err(error @ ClusterError::NameTaken { .. }) => {
+                return Ok(Err(Rejection::new(Reason::NameConflict, error.to_string())));
+            }
+            Err(error) => return Err(Error::Apply(error)),
+        }
+    }
+    if plan.rollout != Rollout::Current {
+        scale(&plan, family, context).await?;
+    }
+    Ok(Ok(plan))
+}
+
+/// While what is new is being tried, the number of workers follows all the same.
+async fn scale(plan: &Plan, family: &Family, context: &Context) -> Result<(), Error> {
+    let owner = &plan.family.owner;
+    let name = names::workers(&owner.name);
+    let set = family.get(&(ChildKind::StatefulSet, name.clone()));
+    match set.map(|child| &child.seen) {
+        Some(Seen::Set(set)) if set.replicas != i32::from(plan.workers) => context
+            .cluster
+            .scale(owner, &name, plan.workers)
+            .await
+            .map_err(Error::Apply),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what is no longer wanted. Pods of the StatefulSet are its own business, but for one that blocks it.
+async fn prune(plan: &Plan, family: &Family, context: &Context) -> Result<(), Error> {
+    let owner = &plan.family.owner;
+    let is_wanted = |kind: ChildKind, name: &str| {
+        let planned = plan
+            .children
+            .iter()
+            .any(|child| child.kind == kind && child.name == name);
+        let is_worker = kind == ChildKind::Pod
+            && family
+                .get(&(kind, name.to_owned()))
+                .is_some_and(|child| matches!(&child.seen, Seen::Pod(pod) if pod.is_worker()));
+        planned || is_worker || plan.kept.iter().any(|kept| kept == name)
+    };
+    context
+        .cluster
+        .prune(owner, family, is_wanted)
+        .await
+        .map_err(Error::Prune)?;
+    for (name, uid) in plan::blocking(family) {
+        context
+            .cluster
+            .delete(ChildKind::Pod, owner, &name, &uid)
+            .await
+            .map_err(Error::Prune)?;
+    }
+    Ok(())
+}
+
+/// Writes the status if it says something new, and tells people what has changed.
+async fn write_status(
+    route: &TopicRoute,
+    plan: Result<&Plan, &Rejection>,
+    inputs: &Inputs,
+    context: &Context,
+) -> Result<Action, Error> {
+    // What was just written has not been seen yet; the events about it bring the next pass.
+    let facts = RouteFacts {
+        route,
+        plan,
+        set: inputs.set(),
+        workers: context.answers(&inputs.family),
+        now: inputs.now,
+    };
+    let new = status::route(&facts);
+    let old = route.status.clone().unwrap_or_default();
+    let soon = inputs.next_change(plan.ok());
+    if same_but_counts(&old, &new) {
+        if old.ledger == new.ledger {
+            return Ok(Action::requeue(soon.unwrap_or(RESYNC)));
+        }
+        let wait = context.ledger_pace.wait(&route_owner(route), LEDGER);
+        if !wait.is_zero() {
+            return Ok(Action::requeue(soon.unwrap_or(wait).min(wait)));
+        }
+    }
+    context
+        .cluster
+        .patch_status(route, &new)
+        .await
+        .map_err(Error::Status)?;
+    context.ledger_pace.written(&route_owner(route));
+    endpoint::tell(route, &old.conditions, &new.conditions, context).await;
+    Ok(Action::requeue(soon.unwrap_or(LEDGER).min(LEDGER)))
+}
+
+fn same_but_counts(old: &TopicRouteStatus, new: &TopicRouteStatus) -> bool {
+    let without = |status: &TopicRouteStatus| TopicRouteStatus {
+        ledger: None,
+        ..status.clone()
+    };
+    without(old) == without(new)
+}
+
+impl Inputs {
+    /// When something changes by itself: a failed probe is tried again.
+    fn next_change(&self, plan: Option<&Plan>) -> Option<Duration> {
+        let at = match &plan?.rollout {
+            Rollout::Refused(verdict) => verdict.again_at,
+            Rollout::Probing(_) => self.now.checked_add(SignedDuration::from_secs(30)).ok()?,
+            Rollout::Waiting => self.now.checked_add(SignedDuration::from_secs(5)).ok()?,
+            Rollout::Current => return None,
+        };
+        let wait = at.duration_since(self.now);
+        Some(
+            Duration::try_from(wait)
+                .unwrap_or_default()
+                .max(Duration::from_millis(100)),
+        )
+    }
+}

@@ -1,0 +1,393 @@
+//! Wires watches to controllers.
+
+use std::fmt::Debug;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt};
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::runtime::controller::{Action, Config};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::{WatchStreamExt, applier};
+use kube::{Resource, ResourceExt};
+use millrace_crds::{KafkaSink, MqttBroker, TopicRoute};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::context::{Context, owner};
+use super::{Error, brokers, lanes, routes, sinks};
+use crate::cluster::watch::{self, Scope};
+use crate::cluster::{Cluster, scrape};
+use crate::metrics::Metrics;
+use crate::names;
+use crate::observed::{Observed, Owner, Workers};
+use crate::settings::Settings;
+
+/// Objects of one controller that are passed over at the same time.
+const CONCURRENCY: u16 = 8;
+/// Requests that may wait in a queue.
+const QUEUE: usize = 4096;
+/// Changes that come so close together are one.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+
+type Queue<K> = mpsc::Sender<ObjectRef<DeserializeGuard<K>>>;
+type Requests<K> = mpsc::Receiver<ObjectRef<DeserializeGuard<K>>>;
+
+/// The objects that users write, as they were last seen.
+pub struct Stores {
+    /// All routes.
+    pub routes: Store<DeserializeGuard<TopicRoute>>,
+    /// All brokers.
+    pub brokers: Store<DeserializeGuard<MqttBroker>>,
+    /// All sinks.
+    pub sinks: Store<DeserializeGuard<KafkaSink>>,
+}
+
+/// All controllers of one scope.
+pub struct Controllers {
+    context: Arc<Context>,
+    scope: Scope,
+}
+
+/// Where a change is reported to.
+#[derive(Clone)]
+struct Queues {
+    routes: Queue<TopicRoute>,
+    lanes: Queue<TopicRoute>,
+    brokers: Queue<MqttBroker>,
+    sinks: Queue<KafkaSink>,
+}
+
+impl Controllers {
+    /// Runs until `cluster` is dropped or the future is; `on_synced` is called when all that exists has been seen.
+    pub async fn run(
+        cluster: Cluster,
+        scope: Scope,
+        settings: Settings,
+        metrics: Metrics,
+        on_synced: impl FnOnce() + Send,
+    ) {
+        let (observed, workers) = (Arc::new(Observed::default()), Arc::new(Workers::default()));
+        let (route_store, route_writer) = reflector::store();
+        let (broker_store, broker_writer) = reflector::store();
+        let (sink_store, sink_writer) = reflector::store();
+        let client = cluster.client();
+        let scrape_interval = settings.scrape_interval;
+        let context = Arc::new(Context {
+            cluster,
+            observed: Arc::clone(&observed),
+            workers: Arc::clone(&workers),
+            stores: Stores {
+                routes: route_store,
+                brokers: broker_store,
+                sinks: sink_store,
+            },
+            settings,
+            backoff: Default::default(),
+            ledger_pace: Default::default(),
+            nudges: Default::default(),
+            metrics,
+        });
+        let this = Self {
+            context: Arc::clone(&context),
+            scope,
+        };
+        let (routes_tx, routes_rx) = mpsc::channel(QUEUE);
+        let (lanes_tx, lanes_rx) = mpsc::channel(QUEUE);
+        let (brokers_tx, brokers_rx) = mpsc::channel(QUEUE);
+        let (sinks_tx, sinks_rx) = mpsc::channel(QUEUE);
+        let queues = Queues {
+            routes: routes_tx,
+            lanes: lanes_tx,
+            brokers: brokers_tx,
+            sinks: sinks_tx,
+        };
+        let (news_tx, news_rx) = mpsc::channel(QUEUE);
+        let watches = async {
+            let children = watch::children(&client, &this.scope, &observed).map(Change::Child);
+            let news = ReceiverStream::new(news_rx).map(Change::Child);
+            let routes = this.primary(route_writer, names::kind::ROUTE);
+            let brokers = this.primary(broker_writer, names::kind::BROKER);
+            let sinks = this.primary(sink_writer, names::kind::SINK);
+            let all = [children.boxed(), news.boxed(), routes, brokers, sinks];
+            let mut changes = futures::stream::select_all(all);
+            while let Some(change) = changes.next().await {
+                this.dispatch(&change, &queues).await;
+            }
+        };
+        let scrapes = scrape::run(observed.clone(), workers, scrape_interval, move |owner| {
+            // A full queue: the next answer that is news comes in a second.
+            news_tx.try_send(owner).ok();
+        });
+        let controllers = async {
+            this.synced().await;
+            on_synced();
+            futures::join!(
+                this.controller(
+                    "routes",
+                    &context.stores.routes,
+                    routes_rx,
+                    |route, context| async move { routes::reconcile(route, &context).await }
+                ),
+                this.controller(
+                    "lanes",
+                    &context.stores.routes,
+                    lanes_rx,
+                    |route, context| async move { lanes::reconcile(route, &context).await }
+                ),
+                this.controller(
+                    "brokers",
+                    &context.stores.brokers,
+                    brokers_rx,
+                    |broker, context| async move { brokers::reconcile(broker, &context).await }
+                ),
+                this.controller(
+                    "sinks",
+                    &context.stores.sinks,
+                    sinks_rx,
+                    |sink, context| async move { sinks::reconcile(sink, &context).await }
+                ),
+            );
+        };
+        futures::join!(watches, scrapes, controllers);
+    }
+
+    /// Waits until everything that exists has been seen: decisions made from half of it would be wrong.
+    async fn synced(&self) {
+        let stores = &self.context.stores;
+        // The writers live as long as the watches.
+        stores.routes.wait_until_ready().await.ok();
+        stores.brokers.wait_until_ready().await.ok();
+        stores.sinks.wait_until_ready().await.ok();
+        self.context.observed.listed(watch::KINDS).await;
+    }
+
+    /// Watches one of our kinds into its store.
+    fn primary<K>(
+        &self,
+        writer: reflector::store::Writer<DeserializeGuard<K>>,
+        kind: &'static str,
+    ) -> futures::stream::BoxStream<'static, Change>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + Sync
+            + 'static,
+    {
+        let api = self
+            .scope
+            .api::<DeserializeGuard<K>>(self.context.cluster.client());
+        watcher(api, watcher::Config::default().page_size(100))
+            .default_backoff()
+            .modify(|object| {
+                // A fifth of an object, and of no use here.
+                object.meta_mut().managed_fields = None;
+            })
+            .reflect(writer)
+            .filter_map(move |event| async move {
+                match event {
+                    Ok(Event::Apply(object) | Event::InitApply(object)) => {
+                        Some(Change::Written(owner_of_guard(kind, &object)))
+                    }
+                    Ok(Event::Delete(object)) => Some(Change::Deleted(owner_of_guard(kind, &object))),
+                    Ok(Event::Init | Event::InitDone) => None,
+                    Err(error) => {
+                        tracing::warn!(%error, kind, "a watch was interrupted; it starts again");
+                        None
+                    }
+                }
+            })
+            .boxed()
+    }
+
+    /// Has all objects looked at that a change concerns.
+    async fn dispatch(&self, change: &Change, queues: &Queues) {
+        let (Change::Child(owner) | Change::Written(owner) | Change::Deleted(owner)) = change;
+        match owner.kind {
+            names::kind::ROUTE => {
+                send(&queues.routes, owner).await;
+                send(&queues.lanes, owner).await;
+                // Its broker and sink hear what workers say, and topics that routes name.
+                let route = self.context.routes().find(|route| is(route.as_ref(), owner));
+                for (kind, name) in route.iter().flat_map(|route| refers(route)) {
+                    let other = Owner {
+                        kind,
+                        namespace: owner.namespace.clone(),
+                        name,
+                    };
+                    match kind {
+                        names::kind::BROKER => send(&queues.brokers, &other).await,
+                        _ => send(&queues.sinks, &other).await,
+                    }
+                }
+            }
+            kind => {
+                match kind {
+                    names::kind::BROKER => send(&queues.brokers, owner).await,
+                    _ => send(&queues.sinks, owner).await,
+                }
+                if matches!(change, Change::Child(_)) {
+                    return;
+                }
+                let refers_to_it = |route: &TopicRoute| {
+                    route.metadata.namespace.as_deref() == Some(&owner.namespace)
+                        && refers(route)
+                            .iter()
+                            .any(|(its, name)| *its == kind && *name == owner.name)
+                };
+                for route in self.context.routes().filter(|route| refers_to_it(route)) {
+                    send(&queues.routes, &super::context::route_owner(&route)).await;
+                }
+            }
+        }
+    }
+
+    /// Passes over objects for as long as it is polled.
+    async fn controller<K, F>(
+        &self,
+        name: &'static str,
+        store: &Store<DeserializeGuard<K>>,
+        requests: Requests<K>,
+        reconcile: impl Fn(Arc<K>, Arc<Context>) -> F + Copy + Send + Sync + 'static,
+    ) where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+        F: Future<Output = Result<Action, Error>> + Send + 'static,
+    {
+        let queue = ReceiverStream::new(requests).map(Ok::<_, std::convert::Infallible>);
+        let config = Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
+        let pass = move |guard: Arc<DeserializeGuard<K>>, context: Arc<Context>| {
+            observed_pass(name, guard, context, reconcile).boxed()
+        };
+        let policy = move |guard: Arc<DeserializeGuard<K>>, _: &Failed, context: Arc<Context>| {
+            Action::requeue(context.backoff.failed(name, owner_of_guard(name, &guard)))
+        };
+        applier(
+            pass,
+            policy,
+            Arc::clone(&self.context),
+            store.clone(),
+            queue,
+            config,
+        )
+        .for_each(|result| async move {
+            if let Err(error) = result {
+                // An object that is gone is no error; what a pass failed of has been said there.
+                tracing::trace!(%error, controller = name, "a pass did not end well");
+            }
+        })
+        .await;
+    }
+}
+
+enum Change {
+    /// A child has changed, or a worker has said something new.
+    Child(Owner),
+    /// One of our objects is as it was written now.
+    Written(Owner),
+    /// One of our objects is gone.
+    Deleted(Owner),
+}
+
+/// A pass failed; what of has been logged.
+#[derive(Debug, thiserror::Error)]
+#[error("the pass failed")]
+struct Failed;
+
+/// One pass, with what surrounds it: a span, counts, and the certainty that a panic hurts one object only.
+async fn observed_pass<K, F>(
+    controller: &'static str,
+    guard: Arc<DeserializeGuard<K>>,
+    context: Arc<Context>,
+    reconcile: impl Fn(Arc<K>, Arc<Context>) -> F,
+) -> Result<Action, Failed>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone,
+    F: Future<Output = Result<Action, Error>>,
+{
+    let measured = context.metrics.pass(controller);
+    let (namespace, name) = (guard.namespace().unwrap_or_default(), guard.name_any());
+    let object = match &guard.0 {
+        Ok(object) => Arc::new(object.clone()),
+        Err(invalid) => {
+            measured.outcome("rejected");
+            tracing::warn!(controller, namespace, name, error = %invalid, "the object cannot be read");
+            if controller != "lanes" {
+                context
+                    .cluster
+                    .reject::<K>(&invalid.metadata, &invalid.error.to_string())
+                    .await;
+            }
+            return Ok(Action::await_change());
+        }
+    };
+    let result = AssertUnwindSafe(reconcile(object, Arc::clone(&context)))
+        .catch_unwind()
+        .await;
+    match result {
+        Ok(Ok(action)) => {
+            context
+                .backoff
+                .forget(controller, owner_of_guard(controller, &guard));
+            measured.outcome("ok");
+            Ok(action)
+        }
+        Ok(Err(error)) => {
+            measured.outcome("error");
+            tracing::warn!(controller, namespace, name, %error, "a pass failed and will be tried again");
+            Err(Failed)
+        }
+        Err(_) => {
+            measured.outcome("panic");
+            tracing::error!(
+                controller,
+                namespace,
+                name,
+                "a pass panicked: this is a bug in Millrace"
+            );
+            Err(Failed)
+        }
+    }
+}
+
+fn owner_of_guard<K: Resource<DynamicType = ()>>(kind: &'static str, guard: &DeserializeGuard<K>) -> Owner {
+    owner(kind, guard)
+}
+
+async fn send<K>(queue: &Queue<K>, owner: &Owner)
+where
+    K: Resource<DynamicType = ()>,
+{
+    // The receiver lives as long as the controllers.
+    queue
+        .send(ObjectRef::new(&owner.name).within(&owner.namespace))
+        .await
+        .ok();
+}
+
+fn is(route: &TopicRoute, owner: &Owner) -> bool {
+    route.metadata.name.as_deref() == Some(&owner.name)
+        && route.metadata.namespace.as_deref() == Some(&owner.namespace)
+}
+
+/// The broker and the sink that a route names.
+fn refers(route: &TopicRoute) -> Vec<(&'static str, String)> {
+    let broker = route
+        .spec
+        .from
+        .mqtt
+        .as_ref()
+        .map(|mqtt| (names::kind::BROKER, mqtt.broker_ref.name.clone()));
+    let sink = route
+        .spec
+        .to
+        .kafka
+        .as_ref()
+        .map(|kafka| (names::kind::SINK, kafka.sink_ref.name.clone()));
+    broker.into_iter().chain(sink).collect()
+}

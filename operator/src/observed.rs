@@ -1,0 +1,316 @@
+//! What the operator has seen of its children: an index that watches feed and that decisions read. Pure.
+//!
+//! It holds the few facts that decisions need, and not the objects: a pod is some hundred bytes here.
+
+mod pod;
+mod workers;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use millrace_contract::{LaneRecord, Live};
+use tokio::sync::watch;
+
+use crate::names;
+pub use pod::{PodSeen, Terminated};
+pub use workers::{WorkerSeen, Workers};
+
+/// The kinds of children.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ChildKind {
+    /// apps/v1
+    StatefulSet,
+    /// v1
+    Pod,
+    /// batch/v1
+    Job,
+    /// v1
+    ConfigMap,
+    /// v1
+    Service,
+    /// v1
+    ServiceAccount,
+    /// policy/v1
+    PodDisruptionBudget,
+    /// networking.k8s.io/v1
+    NetworkPolicy,
+    /// monitoring.coreos.com/v1
+    PodMonitor,
+}
+
+/// A TopicRoute, MqttBroker or KafkaSink.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Owner {
+    /// One of [`names::kind`].
+    pub kind: &'static str,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What has been seen of a child.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Child {
+    /// Tells it from another of the same name.
+    pub uid: String,
+    /// Changes with every write.
+    pub resource_version: String,
+    /// It is on its way out.
+    pub deleting: bool,
+    /// What is known of its content.
+    pub seen: Seen,
+}
+
+/// What is known of a child's content.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Seen {
+    /// The workers.
+    Set(SetSeen),
+    /// A worker, a probe or a leave Job's pod.
+    Pod(Box<PodSeen>),
+    /// What ends the sessions of a deleted route.
+    Job(JobSeen),
+    /// Who owns the route's lanes.
+    Lanes(LaneRecord),
+    /// What workers take over while they run, and its hash.
+    Live(String, Arc<Live>),
+    /// That it is there.
+    Plain,
+}
+
+/// What has been seen of a StatefulSet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SetSeen {
+    /// The settings that its template names.
+    pub settings: String,
+    /// Workers wanted.
+    pub replicas: i32,
+    /// Workers there.
+    pub current: i32,
+    /// Workers of the newest template.
+    pub updated: i32,
+    /// Workers that are ready.
+    pub ready: i32,
+    /// The StatefulSet controller has seen the newest template.
+    pub is_observed: bool,
+    /// The revision of the newest template.
+    pub update_revision: String,
+}
+
+impl SetSeen {
+    /// Whether workers are being replaced.
+    pub fn is_rolling(&self) -> bool {
+        !self.is_observed || self.updated < self.replicas || self.ready < self.replicas
+    }
+}
+
+/// What has been seen of a Job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobSeen {
+    /// It has done its work.
+    pub succeeded: bool,
+    /// It has given up.
+    pub failed: bool,
+}
+
+/// The children of one owner.
+pub type Family = BTreeMap<(ChildKind, String), Child>;
+
+/// The index.
+#[derive(Debug)]
+pub struct Observed {
+    families: Mutex<HashMap<Owner, Family>>,
+    /// Kinds of which all that exist have been seen.
+    listed: watch::Sender<HashSet<ChildKind>>,
+}
+
+impl Default for Observed {
+    fn default() -> Self {
+        Self {
+            families: Mutex::default(),
+            listed: watch::Sender::new(HashSet::new()),
+        }
+    }
+}
+
+impl Observed {
+    /// A child is as it is now. Returns whose it is, if it is of one of ours.
+    pub fn apply(&self, kind: ChildKind, meta: &ObjectMeta, seen: Seen) -> Option<Owner> {
+        let owner = owner_of(meta)?;
+        let child = Child {
+            uid: meta.uid.clone().unwrap_or_default(),
+            resource_version: meta.resource_version.clone().unwrap_or_default(),
+            deleting: meta.deletion_timestamp.is_some(),
+            seen,
+        };
+        let name = meta.name.clone().unwrap_or_default();
+        let before = self
+            .lock()
+            .entry(owner.clone())
+            .or_default()
+            .insert((kind, name), child.clone());
+        // Events that say nothing new, like those of a watch that starts again, wake nobody.
+        (before.as_ref() != Some(&child)).then_some(owner)
+    }
+
+    /// A child is gone.
+    pub fn delete(&self, kind: ChildKind, meta: &ObjectMeta) -> Option<Owner> {
+        let owner = owner_of(meta)?;
+        let mut families = self.lock();
+        let family = families.get_mut(&owner)?;
+        family.remove(&(kind, meta.name.clone().unwrap_or_default()));
+        if family.is_empty() {
+            families.remove(&owner);
+        }
+        Some(owner)
+    }
+
+    /// Of a kind, only these are left: what a watch that starts again has listed.
+    pub fn retain(&self, kind: ChildKind, uids: &HashSet<String>) -> Vec<Owner> {
+        let mut changed = Vec::new();
+        self.lock().retain(|owner, family| {
+            let before = family.len();
+            family.retain(|(of, _), child| *of != kind || uids.contains(&child.uid));
+            if family.len() != before {
+                changed.push(owner.clone());
+            }
+            !family.is_empty()
+        });
+        changed
+    }
+
+    /// All children of a kind that exist have been seen.
+    pub fn mark_listed(&self, kind: ChildKind) {
+        self.listed.send_modify(|listed| {
+            listed.insert(kind);
+        });
+    }
+
+    /// Waits until all children of these kinds have been seen.
+    pub async fn listed(&self, kinds: &[ChildKind]) {
+        let mut listed = self.listed.subscribe();
+        // The sender is this index itself.
+        listed
+            .wait_for(|listed| kinds.iter().all(|kind| listed.contains(kind)))
+            .await
+            .ok();
+    }
+
+    /// The children of an owner.
+    pub fn family(&self, owner: &Owner) -> Family {
+        self.lock().get(owner).cloned().unwrap_or_default()
+    }
+
+    /// How many routes are replacing workers now, other than `except`.
+    pub fn rolling(&self, except: &Owner) -> usize {
+        let families = self.lock();
+        let is_rolling = |family: &Family| {
+            family
+                .values()
+                .any(|child| matches!(&child.seen, Seen::Set(set) if set.is_rolling()))
+        };
+        families
+            .iter()
+            .filter(|(owner, family)| *owner != except && is_rolling(family))
+            .count()
+    }
+
+    /// All pods of workers that have an address, with their routes.
+    pub fn worker_pods(&self) -> Vec<(Owner, String, PodSeen)> {
+        let families = self.lock();
+        let pods = families.iter().flat_map(|(owner, family)| {
+            family.values().filter_map(move |child| match &child.seen {
+                Seen::Pod(pod) if pod.is_worker() && pod.ip.is_some() => {
+                    Some((owner.clone(), child.uid.clone(), pod.as_ref().clone()))
+                }
+                _ => None,
+            })
+        });
+        pods.collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Owner, Family>> {
+        self.families.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn owner_of(meta: &ObjectMeta) -> Option<Owner> {
+    let labels = meta.labels.as_ref()?;
+    let kind = match labels.get(names::OWNER_KIND)?.as_str() {
+        names::kind::ROUTE => names::kind::ROUTE,
+        names::kind::BROKER => names::kind::BROKER,
+        names::kind::SINK => names::kind::SINK,
+        _ => return None,
+    };
+    Some(Owner {
+        kind,
+        namespace: meta.namespace.clone()?,
+        name: labels.get(names::INSTANCE)?.clone(),
+    })
+}
+
+/// What is known of a StatefulSet.
+pub fn set(set: &StatefulSet) -> Seen {
+    let spec = set.spec.as_ref();
+    let status = set.status.as_ref();
+    let template = spec.and_then(|spec| spec.template.metadata.as_ref());
+    Seen::Set(SetSeen {
+        settings: template
+            .and_then(|meta| annotation(meta, names::SETTINGS))
+            .unwrap_or_default(),
+        replicas: spec.and_then(|spec| spec.replicas).unwrap_or(1),
+        current: status.map_or(0, |status| status.replicas),
+        updated: status
+            .and_then(|status| status.updated_replicas)
+            .unwrap_or_default(),
+        ready: status
+            .and_then(|status| status.ready_replicas)
+            .unwrap_or_default(),
+        is_observed: status.and_then(|status| status.observed_generation) >= set.metadata.generation,
+        update_revision: status
+            .and_then(|status| status.update_revision.clone())
+            .unwrap_or_default(),
+    })
+}
+
+/// What is known of a pod.
+pub fn pod(pod: &Pod) -> Seen {
+    Seen::Pod(Box::new(PodSeen::of(pod)))
+}
+
+/// What is known of a Job.
+pub fn job(job: &Job) -> Seen {
+    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let has = |kind: &str| {
+        conditions.is_some_and(|all| all.iter().any(|one| one.type_ == kind && one.status == "True"))
+    };
+    Seen::Job(JobSeen {
+        succeeded: has("Complete") || has("SuccessCriteriaMet"),
+        failed: has("Failed") || has("FailureTarget"),
+    })
+}
+
+/// What is known of a ConfigMap.
+pub fn config_map(map: &ConfigMap) -> Seen {
+    let content = |key: &str| map.data.as_ref().and_then(|data| data.get(key));
+    if let (Some(hash), Some(text)) = (
+        annotation(&map.metadata, names::LIVE),
+        content(crate::plan::LIVE_KEY),
+    ) && let Ok(live) = serde_json::from_str(text)
+    {
+        return Seen::Live(hash, Arc::new(live));
+    }
+    match content(crate::plan::RECORD_KEY).and_then(|text| serde_json::from_str(text).ok()) {
+        Some(record) => Seen::Lanes(record),
+        None => Seen::Plain,
+    }
+}
+
+fn annotation(meta: &ObjectMeta, name: &str) -> Option<String> {
+    meta.annotations.as_ref()?.get(name).cloned()
+}

@@ -1,0 +1,105 @@
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use millrace_contract::status::RouteStatus;
+
+/// What a worker said last.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerSeen {
+    /// Its answer, unless it has never given one.
+    pub status: Option<RouteStatus>,
+    /// Why it did not answer the last time it was asked.
+    pub silent: Option<String>,
+    /// When it was last asked.
+    pub asked: Option<Instant>,
+}
+
+/// What the workers said last, by the uid of their pods.
+#[derive(Debug, Default)]
+pub struct Workers {
+    seen: Mutex<HashMap<String, WorkerSeen>>,
+    /// Pods that are looked at closely, because something about them is to change.
+    watched: Mutex<HashSet<String>>,
+}
+
+impl Workers {
+    /// What a worker said last.
+    pub fn of(&self, pod_uid: &str) -> WorkerSeen {
+        lock(&self.seen).get(pod_uid).cloned().unwrap_or_default()
+    }
+
+    /// Something about a worker is to change, or is no longer.
+    pub fn watch(&self, pod_uid: &str, closely: bool) {
+        let mut watched = lock(&self.watched);
+        if closely {
+            watched.insert(pod_uid.to_owned());
+        } else {
+            watched.remove(pod_uid);
+        }
+    }
+
+    /// Whether a worker is to be asked now.
+    pub fn is_due(&self, pod_uid: &str, now: Instant, interval: Duration, close: Duration) -> bool {
+        let interval = if lock(&self.watched).contains(pod_uid) {
+            close
+        } else {
+            interval
+        };
+        let seen = lock(&self.seen);
+        let Some(asked) = seen.get(pod_uid).and_then(|worker| worker.asked) else {
+            return true;
+        };
+        now.duration_since(asked) >= interval
+    }
+
+    /// A worker has answered, or not. Returns whether that is news.
+    pub fn answered(&self, pod_uid: &str, answer: Result<RouteStatus, String>, now: Instant) -> bool {
+        let mut seen = lock(&self.seen);
+        let worker = seen.entry(pod_uid.to_owned()).or_default();
+        worker.asked = Some(now);
+        match answer {
+            Ok(status) => {
+                let news =
+                    worker.silent.is_some() || worker.status.as_ref().is_none_or(|old| is_news(old, &status));
+                (worker.status, worker.silent) = (Some(status), None);
+                news
+            }
+            Err(why) => {
+                let news = worker.silent.is_none();
+                worker.silent = Some(why);
+                news
+            }
+        }
+    }
+
+    /// Forgets all other workers.
+    pub fn retain(&self, pod_uids: &HashSet<String>) {
+        lock(&self.seen).retain(|uid, _| pod_uids.contains(uid));
+        lock(&self.watched).retain(|uid| pod_uids.contains(uid));
+    }
+}
+
+/// Whether anything but counts has changed.
+fn is_news(old: &RouteStatus, new: &RouteStatus) -> bool {
+    let lanes = |status: &RouteStatus| {
+        status
+            .lanes
+            .iter()
+            .map(|lane| (lane.lane, lane.state))
+            .collect::<Vec<_>>()
+    };
+    old.phase != new.phase
+        || old.ready != new.ready
+        || old.generation != new.generation
+        || old.live != new.live
+        || old.problems != new.problems
+        || old.retired != new.retired
+        || old.credentials_refused != new.credentials_refused
+        || old.credentials_taken_over != new.credentials_taken_over
+        || lanes(old) != lanes(new)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

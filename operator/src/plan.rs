@@ -1,0 +1,28 @@
+//! What is to be, from what was asked for and what has been seen: pure, without a client or a clock.
+//!
+//! [`route()`] decides about the workers of a route, [`lanes`] who of them reads what, [`probe`] whether something is
+//! to be tried first, [`leave`] what follows the deletion of a route. One file below makes one kind of child.
+
+mod budget;
+mod configuration;
+mod desired;
+mod inputs;
+pub mod lanes;
+pub mod leave;
+mod meta;
+mod network_policy;
+mod pod;
+mod pod_monitor;
+pub mod probe;
+mod rejection;
+mod route;
+mod service;
+mod stateful_set;
+
+pub use configuration::{LIVE_KEY, RECORD_KEY, SETTINGS_KEY, record};
+pub use desired::Desired;
+pub use inputs::{Inputs, blocking, workers};
+pub use meta::Family;
+pub(crate) use pod::secret_file;
+pub use rejection::Rejection;
+pub use route::{Plan, Rollout, render, route};

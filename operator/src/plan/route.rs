@@ -1,0 +1,284 @@
+//! The workers of a route.
+
+use millrace_contract::Document;
+use millrace_contract::probe::{BrokerRequest, Request, SinkRequest};
+use millrace_crds::{
+    KafkaSink, ManifestFile, MqttBroker, RenderOptions, SessionSource, Severity, TopicRoute, document,
+    known_topics, validate,
+};
+
+use super::inputs::Inputs;
+use super::meta::Family;
+use super::probe::{self, Standing, Verdict};
+use super::stateful_set::{Workers, stateful_set};
+use super::{Desired, Rejection, budget, configuration, network_policy, pod, pod_monitor, service};
+use crate::names;
+use crate::settings::Settings;
+use crate::status::Reason;
+
+/// What is to be done about a route.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Whose children these are.
+    pub family: Family,
+    /// What the workers read.
+    pub document: Document,
+    /// Children as they are to be, in the order in which they are written: what pods mount comes first.
+    pub children: Vec<Desired>,
+    /// Names of children that are kept although they are not in `children`.
+    pub kept: Vec<String>,
+    /// How far the workers are from what is asked for.
+    pub rollout: Rollout,
+    /// Workers, after clamping and pausing.
+    pub workers: u16,
+    /// Workers that were asked for beyond the lanes there are.
+    pub surplus: i32,
+    /// The hash of the live configuration that the workers are to have.
+    pub live_hash: String,
+}
+
+/// How far the workers are from what is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rollout {
+    /// The StatefulSet is, or will now be, as it is to be.
+    Current,
+    /// Others are replacing their workers; this one waits for its turn.
+    Waiting,
+    /// What is new is being tried. It has failed before.
+    Probing(Option<Verdict>),
+    /// What is new does not work; the workers that there are keep what they have.
+    Refused(Verdict),
+}
+
+/// Decides about the workers of a route.
+///
+/// # Errors
+/// If the route cannot work before something is changed.
+pub fn route(inputs: &Inputs, settings: &Settings) -> Result<Plan, Rejection> {
+    let route = inputs.route.as_ref();
+    let (broker, sink) = references(inputs)?;
+    check(route, broker, sink)?;
+    check_sessions(inputs, broker)?;
+    let mut document = render(route, broker, sink)?;
+    let family = Family::of(names::kind::ROUTE, route);
+    let name = &family.owner.name;
+    let (settings_json, version) = configuration::settings_json(&document.settings, &settings.worker_image);
+    let (workers, surplus) = workers(route, document.settings.lanes.count);
+    let standing = probe::standing(&inputs.family, &version, inputs.now);
+    let rollout = rollout(inputs, &version, &standing, settings);
+
+    let mut children = vec![
+        service::account(&family),
+        service::service(&family),
+        budget::budget(&family),
+    ];
+    if settings.network_policy {
+        children.push(network_policy::policy(&family, &settings.egress));
+    }
+    if settings.pod_monitor {
+        children.push(pod_monitor::monitor(&family));
+    }
+    let mut kept = vec![names::lanes(name), names::live(name)];
+    kept.extend(probe::kept(&inputs.family, &version));
+    kept.extend(settings_in_use(inputs).map(|version| names::settings(name, version)));
+    let mut live_hash = inputs.live().map(|(hash, _)| hash.to_owned()).unwrap_or_default();
+    if let Standing::Due { attempt, .. } = standing
+        && rollout != Rollout::Current
+    {
+        let request = request(&document, route);
+        children.push(probe::pod(
+            &family,
+            &version,
+            attempt,
+            &request,
+            Some(broker),
+            settings,
+        ));
+    }
+    if rollout == Rollout::Current {
+        let old = inputs.live().map(|(_, live)| live);
+        document.live = configuration::retiring(document.live, old, &inputs.dry);
+        let (live_json, hash) = configuration::live_json(&document.live);
+        live_hash.clone_from(&hash);
+        children.push(configuration::settings(&family, &version, settings_json));
+        children.push(configuration::live(&family, &hash, live_json));
+        let workers = Workers {
+            route,
+            broker,
+            document: &document,
+            replicas: i32::from(workers),
+            settings_map: names::settings(name, &version),
+            version: &version,
+        };
+        children.push(stateful_set(&family, &workers, settings));
+    } else if inputs.set().is_some() {
+        kept.push(names::workers(name));
+    }
+    Ok(Plan {
+        family,
+        document,
+        children,
+        kept,
+        rollout,
+        workers,
+        surplus,
+        live_hash,
+    })
+}
+
+/// What the workers of a route read.
+///
+/// # Errors
+/// If the objects do not say enough, which [`validate`] would have reported.
+pub fn render(route: &TopicRoute, broker: &MqttBroker, sink: &KafkaSink) -> Result<Document, Rejection> {
+    let options = RenderOptions {
+        session: SessionSource::Uid,
+        secrets: &pod::secret_file,
+    };
+    document(route, broker, sink, &options).map_err(|error| {
+        let message = format!("{}: {}: {}", error.object, error.field, error.message);
+        Rejection::new(Reason::Invalid, message)
+    })
+}
+
+fn references(inputs: &Inputs) -> Result<(&MqttBroker, &KafkaSink), Rejection> {
+    let spec = &inputs.route.spec;
+    let namespace = inputs.route.metadata.namespace.as_deref().unwrap_or_default();
+    let name = |name: Option<&String>| name.cloned().unwrap_or_default();
+    let broker = inputs.broker.as_deref().ok_or_else(|| {
+        let name = name(spec.from.mqtt.as_ref().map(|mqtt| &mqtt.broker_ref.name));
+        let message = format!(
+            "spec.from.mqtt.brokerRef: there is no MqttBroker {name} in namespace {namespace}; create it, or write the \
+             name of one that exists"
+        );
+        Rejection::new(Reason::BrokerNotFound, message)
+    })?;
+    let sink = inputs.sink.as_deref().ok_or_else(|| {
+        let name = name(spec.to.kafka.as_ref().map(|kafka| &kafka.sink_ref.name));
+        let message = format!(
+            "spec.to.kafka.sinkRef: there is no KafkaSink {name} in namespace {namespace}; create it, or write the name \
+             of one that exists"
+        );
+        Rejection::new(Reason::SinkNotFound, message)
+    })?;
+    Ok((broker, sink))
+}
+
+/// The same checks as `millrace validate`: what it says of a manifest holds in the cluster.
+fn check(route: &TopicRoute, broker: &MqttBroker, sink: &KafkaSink) -> Result<(), Rejection> {
+    let file = |object: Result<String, serde_json::Error>| ManifestFile {
+        path: String::new(),
+        text: object.unwrap_or_default(),
+    };
+    let mut route = route.clone();
+    // Written by others, and no part of what the user asks for.
+    route.status = None;
+    let files = [
+        file(serde_json::to_string(&route)),
+        file(serde_json::to_string(&MqttBroker {
+            status: None,
+            ..broker.clone()
+        })),
+        file(serde_json::to_string(&KafkaSink {
+            status: None,
+            ..sink.clone()
+        })),
+    ];
+    let report = validate(&files);
+    let errors: Vec<String> = report
+        .findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Error)
+        .map(|finding| {
+            let of_other = !finding.object.starts_with("TopicRoute");
+            let object = if of_other {
+                format!("{}: ", finding.object)
+            } else {
+                String::new()
+            };
+            format!("{object}{}: {}", finding.field, finding.message)
+        })
+        .collect();
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Rejection::new(Reason::Invalid, errors.join("; ")))
+}
+
+/// Two routes with the same client ids would take each other's sessions, for ever. The older one keeps them.
+fn check_sessions(inputs: &Inputs, broker: &MqttBroker) -> Result<(), Rejection> {
+    let Some(id) = &inputs.route.spec.session_id else {
+        return Ok(());
+    };
+    let age = |route: &TopicRoute| {
+        let meta = &route.metadata;
+        (
+            meta.creation_timestamp.as_ref().map(|time| time.0),
+            meta.uid.clone(),
+        )
+    };
+    let clash = inputs.others.iter().find(|(other, its_broker)| {
+        let same_broker = its_broker
+            .spec
+            .urls
+            .iter()
+            .any(|url| broker.spec.urls.contains(url))
+            && its_broker.spec.session.client_id_prefix == broker.spec.session.client_id_prefix;
+        other.spec.session_id.as_ref() == Some(id) && same_broker && age(other) < age(&inputs.route)
+    });
+    let Some((other, _)) = clash else { return Ok(()) };
+    let (namespace, name) = (&other.metadata.namespace, &other.metadata.name);
+    let message = format!(
+        "spec.sessionId: {id:?} is the sessionId of TopicRoute {}/{} too, on the same broker; the older route keeps it: \
+         delete this route and create it with another one",
+        namespace.as_deref().unwrap_or_default(),
+        name.as_deref().unwrap_or_default(),
+    );
+    Err(Rejection::new(Reason::SessionConflict, message))
+}
+
+/// Workers that are of use, and how many more were asked for.
+fn workers(route: &TopicRoute, lanes: u16) -> (u16, i32) {
+    if route.spec.paused {
+        return (0, 0);
+    }
+    let asked = route.spec.replicas.max(0);
+    let useful = asked.min(i32::from(lanes));
+    (u16::try_from(useful).unwrap_or(lanes), asked - useful)
+}
+
+fn rollout(inputs: &Inputs, version: &str, standing: &Standing, settings: &Settings) -> Rollout {
+    if inputs.set().is_some_and(|set| set.settings == version) {
+        return Rollout::Current;
+    }
+    match standing {
+        Standing::Due { last, .. } | Standing::Running { last } => Rollout::Probing(last.clone()),
+        Standing::Failed(verdict) => Rollout::Refused(verdict.clone()),
+        Standing::Passed(_) if inputs.set().is_some() && inputs.rolling >= settings.max_concurrent_routes => {
+            Rollout::Waiting
+        }
+        Standing::Passed(_) => Rollout::Current,
+    }
+}
+
+/// What is asked of broker and Kafka before workers depend on them.
+fn request(document: &Document, route: &TopicRoute) -> Request {
+    Request {
+        broker: Some(BrokerRequest {
+            broker: document.settings.broker.clone(),
+            qos: document.live.source.qos,
+        }),
+        sink: Some(SinkRequest {
+            sink: document.settings.sink.clone(),
+            topics: known_topics(route),
+        }),
+    }
+}
+
+/// The settings that workers use, or will use when they start.
+fn settings_in_use(inputs: &Inputs) -> impl Iterator<Item = &str> {
+    let of_set = inputs.set().map(|set| set.settings.as_str());
+    of_set
+        .into_iter()
+        .chain(inputs.workers().map(|(_, pod)| pod.settings.as_str()))
+}

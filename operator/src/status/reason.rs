@@ -1,0 +1,122 @@
+use std::fmt;
+
+use millrace_contract::status::Reason as WorkerReason;
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// Why a condition is as it is: the whole list, which `docs/conditions.md` repeats.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Reason {
+            /// All reasons with what each means.
+            pub const ALL: &[(Reason, &'static str)] = &[$((Reason::$name, concat!($($doc),+)),)+];
+        }
+    };
+}
+
+reasons! {
+    /// All is as it was asked for.
+    AsAsked,
+    /// Nothing hinders.
+    Healthy,
+    /// A change is under way.
+    Changing,
+    /// The route is paused; the broker collects its messages.
+    Paused,
+    /// The route has no workers, because `spec.replicas` is 0.
+    ScaledToZero,
+    /// The object cannot work as it is written.
+    Invalid,
+    /// The MqttBroker that a route names does not exist.
+    BrokerNotFound,
+    /// The KafkaSink that a route names does not exist.
+    SinkNotFound,
+    /// Another route uses the same MQTT sessions.
+    SessionConflict,
+    /// An object of another owner has a name that the operator needs.
+    NameConflict,
+    /// What was asked for is being tried before workers depend on it.
+    Probing,
+    /// Other routes are replacing their workers; this one waits for its turn.
+    WaitingForTurn,
+    /// Workers are being replaced, one by one.
+    RollingOut,
+    /// Workers are on their way.
+    WorkersStarting,
+    /// A worker does not start, or does not stay.
+    WorkerFailing,
+    /// A worker does not answer.
+    WorkerSilent,
+    /// Lanes are connecting.
+    Connecting,
+    /// More workers were asked for than there are lanes.
+    ReplicasClamped,
+    /// The route is being deleted: its MQTT sessions are ended.
+    Leaving,
+    /// A probe could not be made, or came to no answer.
+    ProbeFailed,
+    /// The broker cannot be reached.
+    BrokerUnreachable,
+    /// The broker refused the connection.
+    BrokerRefused,
+    /// The broker broke a rule of MQTT, or sent what the route cannot take.
+    ProtocolError,
+    /// The broker refused a subscription.
+    SubscriptionRefused,
+    /// The broker granted a lower quality of service than asked.
+    QosDowngraded,
+    /// The broker cannot share subscriptions.
+    SharedSubscriptionsUnsupported,
+    /// The broker keeps sessions for a shorter time than asked.
+    SessionExpiryShort,
+    /// Another client uses a lane's client id.
+    TakenOver,
+    /// Kafka cannot be reached.
+    KafkaUnreachable,
+    /// Kafka refuses the worker.
+    KafkaRefused,
+    /// A Kafka topic does not exist and may not be created.
+    TopicMissing,
+    /// A Kafka topic accepts records with fewer replicas than two.
+    TopicUnsafe,
+    /// A partition accepts nothing: the lanes that write to it are held.
+    PartitionStalled,
+    /// The route stopped at a message that cannot be delivered.
+    MessageUndeliverable,
+    /// A changed configuration cannot be used; the one before is still in use.
+    ConfigurationRefused,
+    /// Changed credentials do not work; the ones before are still in use.
+    CredentialsRefused,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+impl From<WorkerReason> for Reason {
+    fn from(reason: WorkerReason) -> Self {
+        match reason {
+            WorkerReason::BrokerUnreachable => Self::BrokerUnreachable,
+            WorkerReason::BrokerRefused => Self::BrokerRefused,
+            WorkerReason::ProtocolError => Self::ProtocolError,
+            WorkerReason::SubscriptionRefused => Self::SubscriptionRefused,
+            WorkerReason::QosDowngraded => Self::QosDowngraded,
+            WorkerReason::SharedSubscriptionsUnsupported => Self::SharedSubscriptionsUnsupported,
+            WorkerReason::SessionExpiryShort => Self::SessionExpiryShort,
+            WorkerReason::TakenOver => Self::TakenOver,
+            WorkerReason::KafkaUnreachable => Self::KafkaUnreachable,
+            WorkerReason::TopicMissing => Self::TopicMissing,
+            WorkerReason::TopicUnsafe => Self::TopicUnsafe,
+            WorkerReason::PartitionStalled => Self::PartitionStalled,
+            WorkerReason::MessageUndeliverable => Self::MessageUndeliverable,
+            WorkerReason::ConfigurationRefused => Self::ConfigurationRefused,
+            WorkerReason::CredentialsRefused => Self::CredentialsRefused,
+            WorkerReason::ProbeFailed => Self::ProbeFailed,
+        }
+    }
+}

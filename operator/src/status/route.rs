@@ -1,0 +1,403 @@
+//! What is said of a route.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use millrace_contract::Ledger;
+use millrace_contract::status::{LaneState, Phase, Problem, Reason as WorkerReason, RouteStatus};
+use millrace_crds::TopicRoute;
+use millrace_crds::api::{LaneCounts, LedgerStatus, TopicRouteStatus};
+
+use super::{Conditions, Reason};
+use crate::names;
+use crate::observed::{PodSeen, SetSeen, WorkerSeen};
+use crate::plan::{Plan, Rejection, Rollout};
+
+/// What a route's status is made from.
+pub struct RouteFacts<'a> {
+    /// The route.
+    pub route: &'a TopicRoute,
+    /// What was decided.
+    pub plan: Result<&'a Plan, &'a Rejection>,
+    /// The StatefulSet.
+    pub set: Option<&'a SetSeen>,
+    /// The workers, with what they said last.
+    pub workers: Vec<(&'a PodSeen, WorkerSeen)>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// Whether something works, and why.
+struct Verdict {
+    good: bool,
+    reason: Reason,
+    message: String,
+}
+
+impl Verdict {
+    fn good(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            good: true,
+            reason,
+            message: message.into(),
+        }
+    }
+
+    fn bad(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            good: false,
+            reason,
+            message: message.into(),
+        }
+    }
+}
+
+/// The status of a route.
+pub fn route(facts: &RouteFacts<'_>) -> TopicRouteStatus {
+    let old = facts.route.status.clone().unwrap_or_default();
+    let generation = facts.route.metadata.generation;
+    let mut conditions = Conditions::new(&old.conditions, generation, facts.now);
+    let applied = applied(facts);
+    let ready = ready(facts, &applied);
+    match facts.plan {
+        Ok(_) => conditions.set(
+            "Accepted",
+            Some(true),
+            Reason::AsAsked,
+            "the route can work as it is written",
+        ),
+        Err(rejection) => conditions.set("Accepted", Some(false), rejection.reason, &rejection.message),
+    }
+    if applied.good || !ready.good {
+        conditions.set("Ready", Some(ready.good), ready.reason, &ready.message);
+    } else {
+        // Works, but not yet as it is written now.
+        conditions.set_stale("Ready", Some(true), ready.reason, &ready.message);
+    }
+    conditions.set(
+        "ConfigurationApplied",
+        Some(applied.good),
+        applied.reason,
+        &applied.message,
+    );
+    let credentials = problem(facts, |reason| reason == WorkerReason::CredentialsRefused);
+    match credentials {
+        Some(refused) => conditions.set(
+            "CredentialsApplied",
+            Some(false),
+            refused.reason.into(),
+            refused.message,
+        ),
+        None => conditions.set(
+            "CredentialsApplied",
+            Some(true),
+            Reason::AsAsked,
+            "the credentials in use are the newest",
+        ),
+    }
+    match problem(facts, |reason| reason == WorkerReason::MessageUndeliverable) {
+        Some(stopped) => conditions.set("Delivering", Some(false), stopped.reason.into(), stopped.message),
+        None => conditions.set(
+            "Delivering",
+            Some(true),
+            Reason::Healthy,
+            "no message has stopped the route",
+        ),
+    }
+    let warnings = warnings(facts);
+    match warnings.first() {
+        Some((reason, _)) => {
+            let texts: Vec<&str> = warnings.iter().map(|(_, text)| text.as_str()).collect();
+            conditions.set("Warning", Some(true), *reason, texts.join("; "));
+        }
+        None => conditions.set("Warning", Some(false), Reason::Healthy, "nothing to note"),
+    }
+    let stalled = stalled(facts);
+    match &stalled {
+        Some((reason, message)) => conditions.set("Stalled", Some(true), *reason, message),
+        None => conditions.set(
+            "Stalled",
+            Some(false),
+            Reason::Healthy,
+            "nothing waits for a change by the user",
+        ),
+    }
+    let settled = stalled.is_some() || (applied.good && ready.good);
+    match (settled, applied.good) {
+        (true, _) => conditions.set(
+            "Reconciling",
+            Some(false),
+            Reason::AsAsked,
+            "nothing is under way",
+        ),
+        (false, false) => conditions.set("Reconciling", Some(true), applied.reason, &applied.message),
+        (false, true) => conditions.set("Reconciling", Some(true), ready.reason, &ready.message),
+    }
+    let (lanes, ledger) = (lanes(facts), ledger(facts));
+    TopicRouteStatus {
+        observed_generation: generation,
+        replicas: Some(
+            i32::try_from(facts.workers.iter().filter(|(pod, _)| !pod.deleting).count()).unwrap_or(i32::MAX),
+        ),
+        selector: facts
+            .plan
+            .ok()
+            .map(|plan| plan.family.selector_text(names::component::WORKER))
+            .or(old.selector),
+        lanes: lanes.or(old.lanes),
+        ledger: ledger.or(old.ledger),
+        conditions: conditions.into_vec(),
+    }
+}
+
+/// Whether what is written is what runs.
+fn applied(facts: &RouteFacts<'_>) -> Verdict {
+    let plan = match facts.plan {
+        Ok(plan) => plan,
+        Err(rejection) => return Verdict::bad(rejection.reason, &rejection.message),
+    };
+    let before = match facts.set {
+        Some(_) => "; the workers go on as they were before",
+        None => "; no workers are started before it works",
+    };
+    match &plan.rollout {
+        Rollout::Probing(None) => {
+            return Verdict::bad(
+                Reason::Probing,
+                format!("a probe connects to the broker and to Kafka first{before}"),
+            );
+        }
+        Rollout::Probing(Some(verdict)) | Rollout::Refused(verdict) => {
+            return Verdict::bad(
+                verdict.failure.reason.into(),
+                format!("{}{before}", verdict.failure.message),
+            );
+        }
+        Rollout::Waiting => {
+            let message = "other routes are replacing their workers; this one follows when they have";
+            return Verdict::bad(Reason::WaitingForTurn, message);
+        }
+        Rollout::Current => {}
+    }
+    let Some(set) = facts.set else {
+        return Verdict::bad(Reason::WorkersStarting, "the workers are being created");
+    };
+    if let Some(refused) = problem(facts, |reason| reason == WorkerReason::ConfigurationRefused) {
+        return Verdict::bad(Reason::ConfigurationRefused, refused.message);
+    }
+    if !set.is_observed || set.updated < set.replicas {
+        let message = format!(
+            "{} of {} workers are of the newest version",
+            set.updated, set.replicas
+        );
+        return Verdict::bad(Reason::RollingOut, message);
+    }
+    let stale = answers(facts)
+        .filter(|status| status.live != plan.live_hash)
+        .count();
+    if stale > 0 {
+        let message = format!("{stale} workers have not taken over the newest configuration yet");
+        return Verdict::bad(Reason::Changing, message);
+    }
+    Verdict::good(Reason::AsAsked, "the workers run what is written")
+}
+
+/// Whether the route works now, whatever configuration it has.
+fn ready(facts: &RouteFacts<'_>, applied: &Verdict) -> Verdict {
+    let Some(set) = facts.set else {
+        return Verdict::bad(applied.reason, &applied.message);
+    };
+    if facts.route.spec.paused {
+        return Verdict::good(
+            Reason::Paused,
+            "the route is paused: the broker collects its messages; write paused: false",
+        );
+    }
+    if set.replicas == 0 {
+        let message =
+            "the route has no workers, so the broker collects its messages; write replicas: 1 or more";
+        return Verdict::good(Reason::ScaledToZero, message);
+    }
+    if let Some((pod, why)) = facts
+        .workers
+        .iter()
+        .find_map(|(pod, _)| failing(pod).map(|why| (pod, why)))
+    {
+        return Verdict::bad(Reason::WorkerFailing, format!("worker {}: {why}", pod.name));
+    }
+    let urgent = problem(facts, |reason| !is_warning(reason) && !is_about_changes(reason));
+    if let Some(urgent) = urgent {
+        return Verdict::bad(urgent.reason.into(), urgent.message);
+    }
+    let silent = facts.workers.iter().find_map(|(pod, worker)| {
+        let why = worker.silent.as_ref().filter(|_| pod.ready && !pod.deleting)?;
+        Some(format!("worker {} does not answer at /status: {why}", pod.name))
+    });
+    if let Some(message) = silent {
+        return Verdict::bad(Reason::WorkerSilent, message);
+    }
+    let ready = facts
+        .workers
+        .iter()
+        .filter(|(pod, _)| pod.ready && !pod.deleting)
+        .count();
+    let wanted = usize::try_from(set.replicas).unwrap_or_default();
+    // While workers are replaced one by one, the others carry the route.
+    let enough = if set.is_rolling() {
+        wanted.saturating_sub(1).max(1)
+    } else {
+        wanted
+    };
+    if ready < enough {
+        return Verdict::bad(
+            Reason::WorkersStarting,
+            format!("{ready} of {wanted} workers are ready"),
+        );
+    }
+    match lanes(facts) {
+        Some(lanes) if lanes.total > 0 && lanes.up == lanes.total => Verdict::good(
+            Reason::Healthy,
+            format!("{} lanes read, on {ready} workers", lanes.up),
+        ),
+        Some(lanes) if lanes.total > 0 => Verdict::bad(
+            Reason::Connecting,
+            format!("{} of {} lanes are subscribed", lanes.up, lanes.total),
+        ),
+        _ => Verdict::bad(Reason::Connecting, "no lane is subscribed yet"),
+    }
+}
+
+/// Why nothing changes any more without the user, if so.
+fn stalled(facts: &RouteFacts<'_>) -> Option<(Reason, String)> {
+    match facts.plan {
+        Err(rejection) => Some((rejection.reason, rejection.message.clone())),
+        Ok(plan) => match &plan.rollout {
+            Rollout::Refused(verdict) | Rollout::Probing(Some(verdict)) => {
+                let message = format!(
+                    "{}; tried {} times, and tried again with growing pauses",
+                    verdict.failure.message, verdict.failures
+                );
+                Some((verdict.failure.reason.into(), message))
+            }
+            _ => problem(facts, |reason| {
+                matches!(
+                    reason,
+                    WorkerReason::MessageUndeliverable | WorkerReason::ConfigurationRefused
+                )
+            })
+            .map(|problem| (problem.reason.into(), problem.message)),
+        },
+    }
+}
+
+fn failing(pod: &PodSeen) -> Option<String> {
+    if let Some((reason, message)) = &pod.waiting {
+        let last = pod
+            .terminated
+            .as_ref()
+            .map(|end| end.message.trim().lines().last().unwrap_or_default());
+        let last = last
+            .filter(|last| !last.is_empty())
+            .map(|last| format!("; it said last: {last}"));
+        return Some(format!("{reason}: {message}{}", last.unwrap_or_default()));
+    }
+    pod.unschedulable
+        .as_ref()
+        .map(|why| format!("no node takes it: {why}"))
+}
+
+/// What works, but perhaps not as meant.
+fn warnings(facts: &RouteFacts<'_>) -> Vec<(Reason, String)> {
+    let mut warnings = Vec::new();
+    if let Ok(plan) = facts.plan
+        && plan.surplus > 0
+    {
+        let message = format!(
+            "spec.replicas asks for {} workers, and the route has {} lanes: {} would have nothing to do and are not \
+             started; raise spec.from.mqtt.lanes to use more",
+            facts.route.spec.replicas, plan.workers, plan.surplus
+        );
+        warnings.push((Reason::ReplicasClamped, message));
+    }
+    let mut seen = BTreeSet::new();
+    let problems = answers(facts)
+        .flat_map(|status| &status.problems)
+        .filter(|problem| is_warning(problem.reason));
+    for problem in problems {
+        if seen.insert(problem.message.clone()) {
+            warnings.push((problem.reason.into(), problem.message.clone()));
+        }
+    }
+    warnings
+}
+
+fn is_warning(reason: WorkerReason) -> bool {
+    matches!(
+        reason,
+        WorkerReason::QosDowngraded | WorkerReason::SessionExpiryShort | WorkerReason::TopicUnsafe
+    )
+}
+
+fn is_about_changes(reason: WorkerReason) -> bool {
+    matches!(
+        reason,
+        WorkerReason::ConfigurationRefused | WorkerReason::CredentialsRefused
+    )
+}
+
+/// The first problem that a worker has and `is` asks for.
+fn problem(facts: &RouteFacts<'_>, is: impl Fn(WorkerReason) -> bool) -> Option<Problem> {
+    answers(facts)
+        .flat_map(|status| &status.problems)
+        .find(|problem| is(problem.reason))
+        .cloned()
+}
+
+/// What the workers said that can be asked.
+fn answers<'f>(facts: &'f RouteFacts<'_>) -> impl Iterator<Item = &'f RouteStatus> {
+    let asked = facts
+        .workers
+        .iter()
+        .filter(|(pod, worker)| !pod.deleting && worker.silent.is_none());
+    asked.filter_map(|(_, worker)| worker.status.as_ref())
+}
+
+fn lanes(facts: &RouteFacts<'_>) -> Option<LaneCounts> {
+    let mut counts = LaneCounts::default();
+    let mut known = false;
+    for status in answers(facts) {
+        known = true;
+        for lane in &status.lanes {
+            let works = !matches!(lane.state, LaneState::Idle | LaneState::Down | LaneState::Left);
+            counts.total += i32::from(works || status.phase == Phase::Stopped);
+            counts.up += i32::from(lane.state == LaneState::Up);
+        }
+    }
+    known.then_some(counts)
+}
+
+fn ledger(facts: &RouteFacts<'_>) -> Option<LedgerStatus> {
+    let mut sum = Ledger::default();
+    let (mut received, mut written, mut known) = (0.0, 0.0, false);
+    for status in answers(facts) {
+        known = true;
+        sum += status.ledger;
+        received += status.received_per_second;
+        written += status.written_per_second;
+    }
+    let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    known.then(|| LedgerStatus {
+        received: count(sum.received),
+        written: count(sum.written),
+        filtered: count(sum.filtered),
+        dead_lettered: count(sum.dead_lettered),
+        discarded: count(sum.discarded),
+        expired: count(sum.expired),
+        repeats: count(sum.repeats),
+        returned: count(sum.returned),
+        dropped: count(sum.dropped),
+        in_flight: count(sum.in_flight),
+        received_per_second: received.round() as i64,
+        written_per_second: written.round() as i64,
+    })
+}
