@@ -10,9 +10,10 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use millrace_crds::units::GepDuration;
 
+use crate::check_route::HostPort;
 use crate::exit::{self, Exit};
 use crate::view::output::OutputFormat;
-use crate::{demo, run, validate};
+use crate::{check_route, demo, run, validate};
 
 /// Moves messages from MQTT to Kafka, and acknowledges only what Kafka has.
 #[derive(Debug, Parser)]
@@ -30,6 +31,10 @@ enum Command {
     Run(Run),
     /// See it work: broker, Kafka and plants in one process, and a count that shows that nothing is lost.
     Demo(Demo),
+    /// Be MQTT broker and Kafka for a route that runs elsewhere, and see whether a message gets through it. What
+    /// `helm test` runs.
+    #[command(hide = true)]
+    CheckRoute(CheckRoute),
     /// Print the CustomResourceDefinitions as YAML, for `kubectl apply -f -`.
     Crds,
     /// Print a completion script for a shell.
@@ -95,6 +100,29 @@ pub(crate) struct Demo {
     pub(crate) lose_one: bool,
 }
 
+/// Arguments of `millrace check-route`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckRoute {
+    /// Where the MQTT broker listens.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:1883")]
+    pub(crate) mqtt: SocketAddr,
+    /// Where Kafka listens.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9092")]
+    pub(crate) kafka: SocketAddr,
+    /// How the route's workers reach Kafka. Default: where it listens.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) advertise: Option<HostPort>,
+    /// Where messages are published.
+    #[arg(long, value_name = "TOPIC", default_value = "millrace/test")]
+    pub(crate) mqtt_topic: String,
+    /// Where they must arrive.
+    #[arg(long, value_name = "TOPIC", default_value = "millrace-test")]
+    pub(crate) kafka_topic: String,
+    /// How long to wait for the first message that gets through.
+    #[arg(long, value_name = "TIME", default_value = "3m", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
 /// A duration as manifests write it.
 fn duration(text: &str) -> Result<Duration, String> {
     GepDuration::new(text).parse().map_err(|error| error.to_string())
@@ -127,6 +155,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<E
         Command::Validate(args) => validate::main(&args),
         Command::Run(args) => run::main(&args),
         Command::Demo(args) => demo::main(&args),
+        Command::CheckRoute(args) => check_route::main(&args),
         Command::Crds => print(millrace_crds::crd_yaml()?.as_bytes()),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -6,7 +6,6 @@
 
 mod audit;
 mod books;
-mod broker;
 mod index;
 mod kafka;
 mod plant;
@@ -25,13 +24,13 @@ use tokio::time::Instant;
 
 use self::audit::Audit;
 use self::books::Books;
-use self::broker::Broker;
 use self::index::Index;
 use self::kafka::{Kafka, Reader};
 use self::plant::Plant;
 use self::script::{Routes, Script};
 use self::show::{Show, Step};
 use crate::app::Demo;
+use crate::broker::Broker;
 use crate::exit::Exit;
 use crate::fleet::Fleet;
 use crate::live::{drain, watch};
@@ -62,7 +61,7 @@ async fn demo(args: &Demo) -> anyhow::Result<Exit> {
     let mut output = Output::new(args.output);
     logs(&output)?;
     let mut signals = Signals::listen()?;
-    let broker = Broker::start().await?;
+    let broker = Broker::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), None).await?;
     let kafka = Kafka::start()?;
     let plan = plan_for(broker.address, &kafka.bootstrap_servers())?;
     let names: Vec<String> = plan

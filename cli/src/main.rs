@@ -1,6 +1,8 @@
 //! The `millrace` command.
 
 mod app;
+mod broker;
+mod check_route;
 mod demo;
 mod exit;
 mod fleet;

@@ -1,10 +1,11 @@
-//! The MQTT 5 broker inside the demonstration.
+//! The MQTT 5 broker inside the demonstration and the check of a route.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use mqtt5::broker::config::{StorageBackend, StorageConfig};
-use mqtt5::broker::{BrokerConfig, BrokerShutdownHandle, MqttBroker};
+use mqtt5::broker::{BrokerConfig, BrokerEventHandler, BrokerShutdownHandle, MqttBroker};
 use tokio::task::JoinHandle;
 
 /// What the broker may have unacknowledged on a connection, if the client allows it.
@@ -12,7 +13,7 @@ const WINDOW: u16 = 10_000;
 /// Messages kept for a client that is slow or away.
 const QUEUE: usize = 1_000_000;
 
-/// A broker on a free port of the loopback interface, with its sessions in memory.
+/// A broker that keeps its sessions in memory.
 pub(crate) struct Broker {
     /// Where it listens.
     pub(crate) address: SocketAddr,
@@ -21,20 +22,26 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// Starts it and waits until it accepts connections.
-    pub(crate) async fn start() -> anyhow::Result<Self> {
+    /// Starts it and waits until it accepts connections. Port 0 takes a free one. `heard` is told what clients do.
+    pub(crate) async fn start(
+        listen: SocketAddr,
+        heard: Option<Arc<dyn BrokerEventHandler>>,
+    ) -> anyhow::Result<Self> {
         let storage = StorageConfig::new()
             .with_backend(StorageBackend::Memory)
             .with_max_queued_messages_per_client(QUEUE)
             .with_max_queued_bytes_per_client(1 << 30);
-        let config = BrokerConfig::new()
-            .with_bind_address((Ipv4Addr::LOCALHOST, 0))
+        let mut config = BrokerConfig::new()
+            .with_bind_address(listen)
             .with_max_outbound_inflight(WINDOW)
             .with_sys_topics_enabled(false)
             .with_storage(storage);
+        if let Some(heard) = heard {
+            config = config.with_event_handler(heard);
+        }
         let mut broker = MqttBroker::with_config(config)
             .await
-            .context("cannot start the embedded MQTT broker")?;
+            .with_context(|| format!("cannot start the embedded MQTT broker on {listen}"))?;
         let address = broker
             .local_addr()
             .ok_or_else(|| anyhow!("the embedded MQTT broker does not listen"))?;
