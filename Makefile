@@ -15,7 +15,7 @@ test: test-deps ## install what the tests need, and run all of them
 	$(CARGO) test --release --workspace
 
 .PHONY: test-deps
-test-deps: ## mosquitto and Java from Debian, Kafka from Maven
+test-deps: ## mosquitto and Java from Debian, Kafka from Maven, helm from its Go module
 	scripts/test-deps.sh
 
 .PHONY: check
@@ -44,6 +44,10 @@ fuzz: ## every fuzz target for five minutes, on stable Rust
 .PHONY: crds
 crds: ## write crds/*.yaml, and the copies in the chart, anew from the types
 	UPDATE=1 $(CARGO) test --release -p millrace-crds --test crds
+
+.PHONY: chart-readme
+chart-readme: ## write the values in the chart's README anew from values.yaml
+	UPDATE=1 $(CARGO) test --release -p millrace-crds --test chart values::
 
 .PHONY: deny
 deny: ## licences, sources and duplicates of dependencies (needs cargo-deny)

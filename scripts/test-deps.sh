@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs what the tests need on Debian 12: mosquitto, a Java runtime, the tools that build librdkafka, and the jars
-# of Apache Kafka from Maven Central. Installs only what is missing; a second run changes nothing and ends at once.
+# Installs what the tests need on Debian 12: mosquitto, a Java runtime, the tools that build librdkafka, the jars of
+# Apache Kafka from Maven Central, and helm, which it builds if there is Go, because Debian has no package of it.
+# Installs only what is missing; a second run changes nothing and ends at once.
 #
 #   MILLRACE_TEST_CACHE   where the jars are kept (default: ~/.cache/millrace); outside the clone, so that a new clone
 #                         finds them
@@ -9,6 +10,7 @@ set -eu
 KAFKA_VERSION=4.1.1
 SCALA_VERSION=2.13
 LOG4J_VERSION=2.24.3
+HELM_VERSION=v3.20.2
 CACHE="${MILLRACE_TEST_CACHE:-${HOME:-/root}/.cache/millrace}"
 JARS="$CACHE/kafka-$KAFKA_VERSION"
 COMPLETE="$JARS/.complete"
@@ -58,6 +60,20 @@ if [ -n "$packages" ]; then
     if [ -d /run/systemd/system ]; then
         systemctl disable --now mosquitto >/dev/null 2>&1 || true
     fi
+fi
+
+# Where the cluster's tools are built to as well.
+HELM_BIN="$CACHE/kind/bin"
+if have helm || [ -x "$HELM_BIN/helm" ]; then
+    say "helm: present"
+elif have go; then
+    say "building helm $HELM_VERSION into $HELM_BIN"
+    mkdir -p "$HELM_BIN"
+    flags="-s -w -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=35"
+    CGO_ENABLED=0 GOBIN="$HELM_BIN" go install -trimpath -ldflags "$flags" "helm.sh/helm/v3/cmd/helm@$HELM_VERSION" ||
+        fail "helm could not be built"
+else
+    say "helm: absent, and no Go to build it with; the tests of the chart will be skipped"
 fi
 
 if [ -e "$COMPLETE" ]; then
