@@ -117,7 +117,7 @@ fn a_fatal_error_with_several_lanes_loses_nothing() {
 
 /// Kafka does not let this client produce idempotently: each new producer fails at once.
 #[test]
-fn producers_that_fail_at_once_are_not_replaced_in_a_rush() {
+fn a_client_that_may_not_produce_is_told_so_and_its_producers_are_not_replaced_in_a_rush() {
     let (broker, kafka) = parts();
     let refused = Code::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
     kafka.answer(Api::InitProducerId, &[refused; 1_000]);
@@ -133,9 +133,12 @@ fn producers_that_fail_at_once_are_not_replaced_in_a_rush() {
         "{replaced} producers were made in {:?}",
         start.elapsed()
     );
+    let problem = worker.wait_for_problem(Reason::KafkaRefused);
+    assert!(problem.contains("IdempotentWrite"), "{problem}");
     kafka.answer_as_usual(Api::InitProducerId);
     connection.expect_puback(1);
     assert_eq!(kafka.values("out.a"), ["x"]);
+    worker.wait_for("no problem", |status| status.problems.is_empty());
 }
 
 #[test]

@@ -110,6 +110,8 @@ pub enum Reason {
     TakenOver,
     /// Kafka cannot be reached.
     KafkaUnreachable,
+    /// Kafka does not let this client write at all.
+    KafkaRefused,
     /// A Kafka topic does not exist and may not be created.
     TopicMissing,
     /// A Kafka topic accepts records with fewer replicas than two.

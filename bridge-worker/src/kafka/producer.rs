@@ -188,6 +188,9 @@ impl Producer {
                 RDKafkaErrorCode::AllBrokersDown,
                 "it has lost sight of the cluster".into(),
             ));
+            if code == RDKafkaErrorCode::ClusterAuthorizationFailed {
+                self.state.refused(&reason);
+            }
             tracing::warn!(%code, reason, "the Kafka producer failed for good: a new one takes over");
             old.purge(PurgeConfig::default().queue().inflight());
         } else {

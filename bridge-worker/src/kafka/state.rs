@@ -30,6 +30,8 @@ impl Default for KafkaState {
 struct Inner {
     answered: bool,
     unreachable: Option<String>,
+    /// Why Kafka gives the producer no identifier, without which it cannot write.
+    refused: Option<String>,
     trouble: String,
     partitions: HashMap<(String, i32), Progress>,
 }
@@ -74,6 +76,12 @@ impl KafkaState {
         }
     }
 
+    /// Kafka refuses the producer as such, whatever it wants to write. Ends when the statistics say that one has
+    /// been given an identifier.
+    pub(crate) fn refused(&self, reason: &str) {
+        self.lock().refused.get_or_insert_with(|| reason.to_owned());
+    }
+
     /// librdkafka reports an error that is no verdict yet.
     pub(crate) fn trouble(&self, reason: &str) {
         reason.clone_into(&mut self.lock().trouble);
@@ -97,6 +105,9 @@ impl KafkaState {
             self.answered();
         }
         let mut inner = self.lock();
+        if statistics.eos.idemp_state == "Assigned" {
+            inner.refused = None;
+        }
         let mut partitions = HashMap::new();
         for (topic, statistics) in statistics.topics {
             for (number, partition) in statistics.partitions {
@@ -130,6 +141,16 @@ impl KafkaState {
                 message: format!(
                     "no Kafka broker of {servers} can be reached: {reason}; nothing is lost, messages wait at the \
                      MQTT broker: check spec.bootstrapServers and the network"
+                ),
+            }];
+        }
+        if let Some(reason) = &inner.refused {
+            return vec![Problem {
+                reason: Reason::KafkaRefused,
+                message: format!(
+                    "Kafka at {servers} lets this client produce nothing: {reason}; nothing is lost, messages wait \
+                     at the MQTT broker: grant its user Write on the topics, and on Kafka before 2.8 also \
+                     IdempotentWrite on the cluster"
                 ),
             }];
         }
@@ -184,6 +205,15 @@ struct Statistics {
     brokers: HashMap<String, BrokerStatistics>,
     #[serde(default)]
     topics: HashMap<String, TopicStatistics>,
+    #[serde(default)]
+    eos: EosStatistics,
+}
+
+/// The idempotent producer.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct EosStatistics {
+    idemp_state: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -260,6 +290,19 @@ mod tests {
         state.unreachable("all down");
         assert!(state.problems("k:9092")[0].message.contains("connect refused"));
         state.statistics(&statistics(0, 0));
+        assert_eq!(state.problems("k:9092"), []);
+    }
+
+    #[test]
+    fn a_refused_producer_is_said_until_one_has_its_identifier() {
+        let state = KafkaState::default();
+        state.answered();
+        state.refused("cluster authorization failed");
+        state.statistics(br#"{"eos":{"idemp_state":"FatalError"}}"#);
+        let problems = state.problems("k:9092");
+        assert_eq!(problems[0].reason, Reason::KafkaRefused);
+        assert!(problems[0].message.contains("IdempotentWrite"), "{problems:?}");
+        state.statistics(br#"{"eos":{"idemp_state":"Assigned"}}"#);
         assert_eq!(state.problems("k:9092"), []);
     }
 
