@@ -3,6 +3,7 @@
 mod connection;
 mod oversized;
 mod packet;
+mod plain;
 mod session;
 mod shortfalls;
 mod wire;

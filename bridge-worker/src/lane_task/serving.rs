@@ -176,6 +176,7 @@ impl Runner {
     ) -> Result<(), Ended> {
         let lane = &mut self.task.lane;
         match packet {
+            Packet::Plain(plain) => lane.receive(connection.plain(&plain)?, now),
             Packet::Inbound(Inbound::Publish(publish)) => lane.receive(received(&publish)?, now),
             Packet::Oversized(publish, size, sha256) => {
                 lane.receive_oversized(received(&publish)?, size, sha256, now);

@@ -1,7 +1,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -9,8 +9,9 @@ use tokio::time::timeout;
 
 use super::oversized::{self, MAX_HEADER, Oversized};
 use super::packet::{self, Inbound, PacketError, Publish, Version};
+use super::plain::Plain;
 use super::wire::{FixedHeader, Peek};
-use crate::pipeline::{Ack, Acks};
+use crate::pipeline::{Ack, Acks, Received};
 
 /// Bytes asked of the socket at once.
 const READ_BYTES: usize = 128 * 1024;
@@ -22,6 +23,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// A packet as [`Connection::next_packet`] gives it.
 #[derive(Debug)]
 pub(crate) enum Packet {
+    /// A PUBLISH that [`Connection::plain`] shows where it was read.
+    Plain(Plain),
     Inbound(Inbound),
     /// A PUBLISH larger than the route takes: its head, the size of its payload in bytes, and its SHA-256.
     Oversized(Publish, u64, String),
@@ -61,6 +64,8 @@ pub(crate) struct Connection {
     stream: TcpStream,
     version: Version,
     inbound: BytesMut,
+    /// Bytes at the start of `inbound` that belong to the packet given last.
+    given: usize,
     out: BytesMut,
     oversized: Option<Oversized>,
     max_message_bytes: usize,
@@ -84,6 +89,7 @@ impl Connection {
             stream,
             version,
             inbound: BytesMut::new(),
+            given: 0,
             out: BytesMut::new(),
             oversized: None,
             max_message_bytes,
@@ -110,6 +116,7 @@ impl Connection {
 
     /// Takes the next complete packet from what has been read.
     pub(crate) fn next_packet(&mut self) -> Result<Option<Packet>, PacketError> {
+        self.inbound.advance(std::mem::take(&mut self.given));
         if let Some(oversized) = &mut self.oversized {
             if !oversized.take(&mut self.inbound) {
                 return Ok(None);
@@ -139,6 +146,12 @@ impl Connection {
         if self.inbound.len() < header.packet_length() {
             return Ok(None);
         }
+        if let Some(plain) = Plain::find(self.version, header, &self.inbound)
+            && plain.payload.len() <= self.max_message_bytes
+        {
+            self.given = header.packet_length();
+            return Ok(Some(Packet::Plain(plain)));
+        }
         Ok(Some(match self.version.decode(&mut self.inbound)? {
             // Small enough to be held, and still more than the route takes.
             Inbound::Publish(publish) if publish.payload.len() > self.max_message_bytes => {
@@ -147,6 +160,11 @@ impl Connection {
             }
             inbound => Packet::Inbound(inbound),
         }))
+    }
+
+    /// The message of the [`Packet::Plain`] that was given last.
+    pub(crate) fn plain(&self, plain: &Plain) -> Result<Received<'_>, PacketError> {
+        plain.received(&self.inbound)
     }
 
     /// Reads what is there without waiting; `None` when nothing is. Zero: the broker has closed.
