@@ -45,8 +45,20 @@ pub fn check_kafka_topic(name: &str) -> Result<(), TopicNameError> {
 }
 
 pub(crate) fn is_topic_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
+    TOPIC_BYTES[usize::from(byte)]
 }
+
+/// Looked up for every byte of every topic that is made from a message.
+const TOPIC_BYTES: [bool; 256] = {
+    let mut bytes = [false; 256];
+    let mut byte = 0;
+    while byte < bytes.len() {
+        let character = byte as u8;
+        bytes[byte] = character.is_ascii_alphanumeric() || matches!(character, b'.' | b'_' | b'-');
+        byte += 1;
+    }
+    bytes
+};
 
 /// Kafka topics: a name, or a prefix followed by `*`.
 #[derive(Clone, Debug, PartialEq, Eq)]

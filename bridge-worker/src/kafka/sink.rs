@@ -1,10 +1,12 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::callbacks::pack;
 use super::error::FailureClass;
@@ -15,8 +17,44 @@ use super::record::{RecordRef, SendError, Sink};
 pub(crate) struct LaneSink {
     producer: Arc<Producer>,
     /// Topics this lane has asked the keeper about.
-    seen: RefCell<HashSet<String>>,
-    last: RefCell<String>,
+    seen: RefCell<HashSet<String, TopicHashes>>,
+}
+
+/// Hashes names of topics: every record pays for a look at [`LaneSink::seen`].
+#[derive(Clone, Debug)]
+struct TopicHashes {
+    seed: u64,
+}
+
+impl Default for TopicHashes {
+    fn default() -> Self {
+        Self {
+            seed: RandomState::new().build_hasher().finish(),
+        }
+    }
+}
+
+impl BuildHasher for TopicHashes {
+    type Hasher = TopicHasher;
+
+    fn build_hasher(&self) -> TopicHasher {
+        TopicHasher(self.seed)
+    }
+}
+
+struct TopicHasher(u64);
+
+impl Hasher for TopicHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64_with_seed(bytes, self.0);
+    }
+
+    /// The end of a text, which nothing follows here.
+    fn write_u8(&mut self, _: u8) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl LaneSink {
@@ -24,15 +62,11 @@ impl LaneSink {
         Self {
             producer,
             seen: RefCell::default(),
-            last: RefCell::default(),
         }
     }
 
     /// Tells the keeper of topics about those it has not heard of; refuses one that is known to be missing.
     fn check_topic(&self, record: &RecordRef<'_>) -> Result<(), SendError> {
-        if *self.last.borrow() == record.topic {
-            return Ok(());
-        }
         let topics = self.producer.topics();
         if !self.seen.borrow().contains(record.topic) {
             topics.want(record.topic);
@@ -47,7 +81,6 @@ impl LaneSink {
                 ),
             });
         }
-        record.topic.clone_into(&mut self.last.borrow_mut());
         Ok(())
     }
 }

@@ -91,11 +91,8 @@ impl Topics {
 
     /// Whether Kafka has said that the topic does not exist, and it cannot be created.
     pub(crate) fn is_missing(&self, topic: &str) -> bool {
-        let inner = self.lock();
-        inner
-            .topics
-            .get(topic)
-            .is_some_and(|topic| topic.exists == Some(false) && !topic.has_existed)
+        self.any_missing.load(Ordering::Relaxed)
+            && self.lock().topics.get(topic).is_some_and(Topic::is_missing)
     }
 
     /// Whether Kafka has said before that the topic exists.

@@ -61,9 +61,15 @@ pub(crate) struct Entry {
 pub(crate) struct Ring {
     entries: VecDeque<Entry>,
     first: u64,
-    topics: VecDeque<u8>,
+    topics: Vec<u8>,
+    /// Bytes at the start of `topics` that belong to messages already taken: given back many at a time.
+    topics_taken: usize,
+    /// Where the start of `topics` is among all topics ever pushed.
     topics_first: u64,
 }
+
+/// So many bytes of topics may be taken before they are given back, if they are half of all.
+const TOPICS_TAKEN: usize = 16 * 1024;
 
 /// What [`Ring::push`] needs to know of a message.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +85,7 @@ impl Ring {
     /// Appends a message and returns its sequence number.
     pub(crate) fn push(&mut self, new: NewEntry<'_>) -> u64 {
         let topic_at = self.topics_first + self.topics.len() as u64;
-        self.topics.extend(new.topic.as_bytes());
+        self.topics.extend_from_slice(new.topic.as_bytes());
         self.entries.push_back(Entry {
             id: new.id,
             ack: new.ack,
@@ -119,8 +125,12 @@ impl Ring {
         self.entries.front()?.outcome?;
         let entry = self.entries.pop_front()?;
         self.first += 1;
-        self.topics_first = entry.topic_at + u64::from(entry.topic_len);
-        self.topics.drain(..usize::from(entry.topic_len));
+        self.topics_taken += usize::from(entry.topic_len);
+        if self.topics_taken >= TOPICS_TAKEN && self.topics_taken >= self.topics.len() / 2 {
+            self.topics.drain(..self.topics_taken);
+            self.topics_first += self.topics_taken as u64;
+            self.topics_taken = 0;
+        }
         Some(entry)
     }
 
@@ -131,6 +141,7 @@ impl Ring {
         self.first += entries.len() as u64;
         self.topics_first += self.topics.len() as u64;
         self.topics.clear();
+        self.topics_taken = 0;
         entries
             .into_iter()
             .enumerate()
@@ -143,8 +154,8 @@ impl Ring {
             .pending(sequence)
             .map(|entry| (entry.topic_at, entry.topic_len))?;
         let at = usize::try_from(at - self.topics_first).ok()?;
-        let bytes: Vec<u8> = self.topics.range(at..at + usize::from(len)).copied().collect();
-        String::from_utf8(bytes).ok()
+        let bytes = self.topics.get(at..at + usize::from(len))?;
+        String::from_utf8(bytes.to_vec()).ok()
     }
 
     /// Messages not yet acknowledged.
