@@ -85,7 +85,11 @@ pub(crate) fn client_config(
         ("batch.num.messages", if alone { "1" } else { "10000" }.into()),
         (
             "linger.ms",
-            if alone { 0 } else { sink.producer.linger_ms }.to_string(),
+            if alone {
+                "0".into()
+            } else {
+                linger(sink.producer.linger_ms)
+            },
         ),
         (
             "sticky.partitioning.linger.ms",
@@ -111,6 +115,15 @@ pub(crate) fn client_config(
     config.set_log_level(RDKafkaLogLevel::Warning);
     config.create_native_config()?;
     Ok(config)
+}
+
+/// librdkafka sleeps in whole milliseconds, rounded up, so a batch leaves half of one late in the mean: that much less
+/// is asked for.
+fn linger(milliseconds: u64) -> String {
+    match milliseconds.checked_sub(1) {
+        None => "0".into(),
+        Some(whole) => format!("{whole}.5"),
+    }
 }
 
 fn compression(compression: Compression) -> &'static str {
