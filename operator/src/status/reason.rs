@@ -110,6 +110,7 @@ impl From<WorkerReason> for Reason {
             WorkerReason::SessionExpiryShort => Self::SessionExpiryShort,
             WorkerReason::TakenOver => Self::TakenOver,
             WorkerReason::KafkaUnreachable => Self::KafkaUnreachable,
+            WorkerReason::KafkaRefused => Self::KafkaRefused,
             WorkerReason::TopicMissing => Self::TopicMissing,
             WorkerReason::TopicUnsafe => Self::TopicUnsafe,
             WorkerReason::PartitionStalled => Self::PartitionStalled,
