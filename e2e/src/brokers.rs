@@ -1,0 +1,57 @@
+use std::path::Path;
+
+use millrace_testkit::Port;
+
+use crate::forward::Forward;
+use crate::kubectl::kubectl;
+
+/// The namespace of mosquitto and Kafka, which all tests use.
+pub const BROKERS: &str = "e2e-brokers";
+
+/// mosquitto and Kafka inside the cluster, and the way to them.
+#[derive(Debug)]
+pub struct Brokers {
+    mqtt: Forward,
+    kafka: Forward,
+}
+
+impl Brokers {
+    /// Starts them, unless they run.
+    pub fn start() -> Self {
+        let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("kind/brokers");
+        let manifests = manifests.to_str().unwrap();
+        if crate::try_kubectl(&["get", "namespace", BROKERS]).is_err() {
+            kubectl(&["create", "namespace", BROKERS]);
+            kubectl(&[
+                "label",
+                "namespace",
+                BROKERS,
+                "pod-security.kubernetes.io/enforce=restricted",
+            ]);
+        }
+        kubectl(&["apply", "-n", BROKERS, "-f", manifests]);
+        for set in ["statefulset/mosquitto", "statefulset/kafka"] {
+            kubectl(&["rollout", "status", "-n", BROKERS, set, "--timeout=180s"]);
+        }
+        Self {
+            mqtt: Forward::start(BROKERS, "service/mosquitto", Port::free().number(), 1883),
+            // The address that Kafka tells clients outside.
+            kafka: Forward::start(BROKERS, "pod/kafka-0", 9094, 9094),
+        }
+    }
+
+    /// The port of this machine that leads to mosquitto.
+    pub fn mqtt_port(&self) -> u16 {
+        self.mqtt.port()
+    }
+
+    /// Kafka, for clients on this machine.
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.kafka.port())
+    }
+
+    /// What a command inside mosquitto's pod prints.
+    pub fn in_mosquitto(&self, command: &[&str]) -> String {
+        kubectl(&[&["exec", "-n", BROKERS, "mosquitto-0", "--"], command].concat())
+    }
+}

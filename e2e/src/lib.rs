@@ -1,0 +1,29 @@
+//! What the tests in a cluster share: `kubectl`, namespaces that clean up after themselves, brokers inside the cluster,
+//! and a way to them from outside.
+//!
+//! The tests are ignored by `cargo test`, because they need a cluster with Millrace installed: `make e2e` makes one.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+mod brokers;
+mod forward;
+mod kubectl;
+mod namespace;
+mod route;
+mod sessions;
+
+pub use brokers::{BROKERS, Brokers};
+pub use forward::Forward;
+pub use kubectl::{get, kubectl, try_kubectl, try_kubectl_with};
+pub use namespace::Namespace;
+pub use route::{Manifests, RouteHandle};
+pub use sessions::has_session;
+
+use std::time::Duration;
+
+/// More than anything in the cluster takes that works.
+pub const SOON: Duration = Duration::from_secs(120);

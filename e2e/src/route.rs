@@ -1,0 +1,153 @@
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use millrace_crds::TopicRoute;
+use millrace_testkit::wait_until;
+
+use crate::namespace::Namespace;
+use crate::{BROKERS, get};
+
+/// The manifests of a route between the brokers of the cluster.
+#[derive(Clone, Debug)]
+pub struct Manifests {
+    /// The name of the route, and of the Kafka topic.
+    pub name: String,
+    /// Beside `from` and `to`: indented by two.
+    pub spec: String,
+    /// `PerTopic` or `Unordered`.
+    pub ordering: &'static str,
+    /// Filters below the route's name.
+    pub filters: Vec<String>,
+    /// Beside `urls`: indented by two.
+    pub broker: String,
+    /// The port of mosquitto.
+    pub port: u16,
+}
+
+impl Manifests {
+    /// A route with two filters on four lanes, from `<name>/even/+` and `<name>/odd/+` to the topic `<name>`.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            spec: "  replicas: 2\n".to_owned(),
+            ordering: "PerTopic",
+            filters: vec!["even/+key".into(), "odd/+key".into()],
+            broker: String::new(),
+            port: 1883,
+        }
+    }
+
+    /// Broker, sink and route.
+    pub fn yaml(&self) -> String {
+        let Self {
+            name,
+            spec,
+            ordering,
+            filters,
+            broker,
+            port,
+        } = self;
+        let filters: String = filters
+            .iter()
+            .map(|filter| format!("      - filter: {name}/{filter}\n"))
+            .collect();
+        format!(
+            "apiVersion: millrace.dev/v1alpha1
+kind: MqttBroker
+metadata: {{name: plant}}
+spec:
+  urls: [mqtt://mosquitto.{BROKERS}.svc:{port}]
+{broker}---
+apiVersion: millrace.dev/v1alpha1
+kind: KafkaSink
+metadata: {{name: main}}
+spec:
+  bootstrapServers: [kafka.{BROKERS}.svc:9092]
+  topics: [{{pattern: \"{name}*\", create: IfMissing, partitions: 6, replicationFactor: 1}}]
+---
+apiVersion: millrace.dev/v1alpha1
+kind: TopicRoute
+metadata: {{name: {name}}}
+spec:
+{spec}  from:
+    mqtt:
+      brokerRef: {{name: plant}}
+      subscriptions:
+{filters}      ordering: {ordering}
+      lanes: 4
+  to:
+    kafka: {{sinkRef: {{name: main}}, topic: {name}}}
+"
+        )
+    }
+
+    /// The MQTT topic of a key: both filters have work.
+    pub fn topic_of(&self) -> impl Fn(u32) -> String + Send + Sync + 'static {
+        let name = self.name.clone();
+        move |key| {
+            format!(
+                "{name}/{}/{key}",
+                if key.is_multiple_of(2) { "even" } else { "odd" }
+            )
+        }
+    }
+}
+
+/// A route in the cluster.
+#[derive(Debug)]
+pub struct RouteHandle<'n> {
+    namespace: &'n Namespace,
+    name: String,
+}
+
+impl<'n> RouteHandle<'n> {
+    /// The route of a name.
+    pub fn new(namespace: &'n Namespace, name: &str) -> Self {
+        Self {
+            namespace,
+            name: name.to_owned(),
+        }
+    }
+
+    /// As it is now; none if it is gone.
+    pub fn get(&self) -> Option<TopicRoute> {
+        get(self.namespace.name(), "topicroute", &self.name)
+    }
+
+    /// A condition.
+    pub fn condition(&self, kind: &str) -> Option<Condition> {
+        let status = self.get()?.status?;
+        status
+            .conditions
+            .into_iter()
+            .find(|condition| condition.type_ == kind)
+    }
+
+    /// Waits until a condition has a status and, unless it is empty, a reason.
+    pub fn wait_for(&self, kind: &str, status: &str, reason: &str, deadline: Duration) -> Condition {
+        let mut last = None;
+        let what = format!("{kind}={status} {reason} of {}", self.name);
+        wait_until(deadline, &what, || {
+            last = self.condition(kind);
+            last.as_ref()
+                .is_some_and(|now| now.status == status && (reason.is_empty() || now.reason == reason))
+        });
+        last.unwrap()
+    }
+
+    /// Waits until it works as it is written, as a user would.
+    pub fn wait_ready(&self) {
+        let route = format!("topicroute/{}", self.name);
+        self.namespace
+            .kubectl(&["wait", "--for=condition=Ready", &route, "--timeout=120s"]);
+    }
+
+    /// Names of the pods that run it.
+    pub fn pods(&self) -> Vec<String> {
+        let selector = format!(
+            "millrace.dev/kind=topicroute,app.kubernetes.io/instance={},app.kubernetes.io/component=worker",
+            self.name
+        );
+        self.namespace.names("pods", &selector)
+    }
+}

@@ -1,0 +1,116 @@
+//! However a route is deleted, its MQTT sessions are gone from the broker, and nothing is left in the cluster.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use millrace_e2e::{Brokers, Manifests, Namespace, RouteHandle, SOON, has_session, kubectl, try_kubectl};
+use millrace_testkit::wait_until;
+
+/// Nothing is stuck for longer.
+const GONE: Duration = Duration::from_secs(60);
+
+fn start(namespace: &Namespace, name: &str) -> (Manifests, Vec<String>) {
+    let manifests = Manifests::new(name);
+    namespace.apply(&manifests.yaml());
+    let route = RouteHandle::new(namespace, name);
+    route.wait_ready();
+    let route = route.get().unwrap();
+    let uid = route.metadata.uid.unwrap();
+    let id: String = uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+    (
+        manifests,
+        (0..4).map(|lane| format!("millrace-{id}-{lane}")).collect(),
+    )
+}
+
+fn assert_gone(namespace: &Namespace, brokers: &Brokers, name: &str, sessions: &[String]) {
+    let route = RouteHandle::new(namespace, name);
+    wait_until(GONE, "the route to be gone", || route.get().is_none());
+    for session in sessions {
+        assert!(
+            !has_session(brokers.mqtt_port(), session),
+            "the broker still has session {session}"
+        );
+    }
+    let selector = "app.kubernetes.io/managed-by=millrace,millrace.dev/kind=topicroute";
+    let kinds =
+        "statefulsets,pods,jobs,configmaps,services,serviceaccounts,poddisruptionbudgets,networkpolicies";
+    wait_until(GONE, "its children to be gone", || {
+        namespace.names(kinds, selector).is_empty()
+    });
+}
+
+#[test]
+#[ignore = "needs a cluster: make e2e"]
+fn a_deleted_route_leaves_nothing_behind() {
+    let brokers = Brokers::start();
+    let namespace = Namespace::create("e2e-leaving");
+
+    let (_, sessions) = start(&namespace, "running");
+    namespace.kubectl(&["delete", "topicroute", "running", "--wait=false"]);
+    assert_gone(&namespace, &brokers, "running", &sessions);
+
+    let (_, sessions) = start(&namespace, "paused");
+    namespace.kubectl(&[
+        "patch",
+        "topicroute",
+        "paused",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"paused":true}}"#,
+    ]);
+    wait_until(SOON, "the workers to be gone", || {
+        RouteHandle::new(&namespace, "paused").pods().is_empty()
+    });
+    let waiting = sessions
+        .iter()
+        .filter(|session| has_session(brokers.mqtt_port(), session))
+        .count();
+    assert_eq!(
+        waiting, 2,
+        "the check can see a session: two of the four lanes have a filter"
+    );
+    namespace.kubectl(&["delete", "topicroute", "paused", "--wait=false"]);
+    assert_gone(&namespace, &brokers, "paused", &sessions);
+
+    let (_, sessions) = start(&namespace, "foreground");
+    namespace.kubectl(&[
+        "delete",
+        "topicroute",
+        "foreground",
+        "--cascade=foreground",
+        "--wait=false",
+    ]);
+    assert_gone(&namespace, &brokers, "foreground", &sessions);
+
+    let (manifests, sessions) = start(&namespace, "everything");
+    let file = std::env::temp_dir().join("millrace-e2e-everything.yaml");
+    std::fs::write(&file, manifests.yaml()).unwrap();
+    namespace.kubectl(&["delete", "-f", file.to_str().unwrap(), "--wait=false"]);
+    assert_gone(&namespace, &brokers, "everything", &sessions);
+}
+
+#[test]
+#[ignore = "needs a cluster: make e2e"]
+fn a_deleted_namespace_is_gone_soon_and_what_is_left_is_named() {
+    let _brokers = Brokers::start();
+    let namespace = Namespace::create("e2e-namespace");
+    let (_, sessions) = start(&namespace, "gone");
+    kubectl(&["delete", "namespace", namespace.name(), "--wait=false"]);
+    wait_until(Duration::from_secs(90), "the namespace to be gone", || {
+        try_kubectl(&["get", "namespace", namespace.name()]).is_err()
+    });
+    let events = kubectl(&[
+        "get",
+        "events",
+        "-n",
+        "default",
+        "-o",
+        "jsonpath={.items[*].message}",
+    ]);
+    assert!(
+        sessions.iter().all(|session| events.contains(session)),
+        "{events}"
+    );
+}
