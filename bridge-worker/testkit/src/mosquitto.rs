@@ -74,16 +74,7 @@ impl MosquittoBuilder {
         )
         .expect("writing mosquitto.conf");
         for (index, (name, password)) in self.users.iter().enumerate() {
-            let mut command = Command::new("mosquitto_passwd");
-            command
-                .arg("-b")
-                .args((index == 0).then_some("-c"))
-                .arg(folder.path().join("passwords"));
-            let done = command.args([name, password]).status();
-            assert!(
-                done.is_ok_and(|status| status.success()),
-                "mosquitto_passwd failed; run make test-deps"
-            );
+            set_password(folder.path(), index == 0, name, password);
         }
         let mut mosquitto = Mosquitto {
             port,
@@ -220,6 +211,16 @@ impl Mosquitto {
         self.process.as_mut().expect("mosquitto is not running").resume();
     }
 
+    /// Admits a user, or gives one another password, while it runs. It then ends connections whose password is wrong.
+    ///
+    /// # Panics
+    /// When it is not running, or was started without users.
+    #[track_caller]
+    pub fn set_user(&mut self, name: &str, password: &str) {
+        set_password(self.folder.path(), false, name, password);
+        self.process.as_mut().expect("mosquitto is not running").hangup();
+    }
+
     /// CPU time and memory used since it was last started; `None` when it is not running.
     pub fn usage(&self) -> Option<Usage> {
         self.process.as_ref()?.usage()
@@ -230,4 +231,19 @@ impl Mosquitto {
         let bytes = std::fs::read(self.folder.path().join("mosquitto.err")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
+}
+
+/// Puts a user into the password file in a folder.
+#[track_caller]
+fn set_password(folder: &Path, create: bool, name: &str, password: &str) {
+    let mut command = Command::new("mosquitto_passwd");
+    command
+        .arg("-b")
+        .args(create.then_some("-c"))
+        .arg(folder.join("passwords"));
+    let done = command.args([name, password]).status();
+    assert!(
+        done.is_ok_and(|status| status.success()),
+        "mosquitto_passwd failed; run make test-deps"
+    );
 }

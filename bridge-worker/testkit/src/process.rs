@@ -113,6 +113,11 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
+    /// Sends SIGHUP, which makes many servers read their configuration again.
+    pub fn hangup(&mut self) {
+        self.signal(Signal::HUP);
+    }
+
     /// Sends SIGINT, as Ctrl-C does.
     pub fn interrupt(&mut self) {
         self.signal(Signal::INT);
