@@ -1,24 +1,32 @@
 //! The `bridge-worker` process.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+mod leave;
+mod operated;
+mod probe;
+mod report;
+mod run;
+mod watched;
+
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use clap::{Parser, Subcommand, ValueEnum};
-use millrace_contract::Document;
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use clap::{Parser, Subcommand};
+use millrace_contract::Live;
+use serde::de::DeserializeOwned;
 
 use crate::telemetry::{self, LogFormat};
-use crate::worker::Worker;
+
+/// `EX_USAGE` of sysexits.h.
+const USAGE: u8 = 64;
 
 /// Moves the messages of one route.
 #[derive(Debug, Parser)]
-#[command(name = "bridge-worker", version)]
-pub struct Cli {
+#[command(name = "bridge-worker", version, subcommand_required = true)]
+struct Cli {
+    /// How logs are written to standard error.
+    #[arg(long, value_enum, default_value_t, global = true)]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
 }
@@ -26,94 +34,83 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a route until SIGTERM, then drain: what is in flight is confirmed and acknowledged first.
-    Run(Run),
+    Run(run::Run),
+    /// Try what a route will do, and report what the MQTT broker can and what is in Kafka.
+    Probe(probe::Probe),
+    /// End a route's MQTT sessions for good: unsubscribe, write what the broker still holds, and leave nothing there.
+    Leave(leave::Leave),
 }
 
-#[derive(Debug, clap::Args)]
-struct Run {
-    /// The worker's document (JSON).
-    #[arg(long, value_name = "FILE")]
-    document: PathBuf,
-    /// Where to serve /livez, /readyz, /metrics and /status.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
-    admin: SocketAddr,
-    /// How logs are written to standard error.
-    #[arg(long, value_enum, default_value = "auto")]
-    log_format: Format,
-}
+/// What was asked for cannot be understood: a file that is not there, or is not what it should be.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct UsageError(String);
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    /// Pretty on a terminal, JSON otherwise.
-    Auto,
-    Pretty,
-    Json,
-}
-
-impl From<Format> for LogFormat {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::Auto => Self::Auto,
-            Format::Pretty => Self::Pretty,
-            Format::Json => Self::Json,
+/// Runs the process with the arguments it was given.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody is there to be told that it could not be printed.
+            error.print().ok();
+            return if error.use_stderr() {
+                USAGE.into()
+            } else {
+                ExitCode::SUCCESS
+            };
         }
-    }
-}
-
-/// Runs the process.
-///
-/// # Errors
-/// When the document cannot be read or run, or the admin port cannot be opened.
-pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let Command::Run(run) = cli.command;
-    telemetry::init(run.log_format.into(), "info")?;
-    let text = std::fs::read_to_string(&run.document)
-        .with_context(|| format!("cannot read the document {}", run.document.display()))?;
-    let document: Document = serde_json::from_str(&text)
-        .with_context(|| format!("{} is not a worker's document", run.document.display()))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(serve(document, run.admin))
-}
-
-async fn serve(document: Document, admin: SocketAddr) -> anyhow::Result<ExitCode> {
-    let listener = TcpListener::bind(admin)
-        .await
-        .with_context(|| format!("cannot listen on {admin}"))?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let worker = Arc::new(Worker::start(document)?);
-    tracing::info!(admin = %listener.local_addr()?, "started");
-    let seen = Arc::clone(&worker);
-    let (end, ended) = tokio::sync::oneshot::channel::<()>();
-    let admin = tokio::spawn(crate::admin::serve(
-        listener,
-        Arc::new(move || vec![seen.snapshot()]),
-        async move { ended.await.unwrap_or(()) },
-    ));
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tracing::info!("draining: no new messages are read");
-    worker.stop();
-    tokio::select! {
-        () = worker.wait() => {}
-        _ = terminate.recv() => worker.abort(),
-        _ = interrupt.recv() => worker.abort(),
-    }
-    tokio::time::timeout(Duration::from_secs(10), worker.wait())
-        .await
-        .ok();
-    // Nobody waits for the admin port any more.
-    end.send(()).ok();
-    admin.await??;
-    let ledger = worker.snapshot().status.ledger;
-    tracing::info!(?ledger, "ended");
-    Ok(if ledger.in_flight == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    };
+    let outcome = telemetry::init(cli.log_format, "info")
+        .map_err(anyhow::Error::from)
+        .and_then(|()| match cli.command {
+            Command::Run(run) => run.run(),
+            Command::Probe(probe) => probe.run(),
+            Command::Leave(leave) => leave.run(),
+        });
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        if error.is::<UsageError>() {
+            USAGE.into()
+        } else {
+            ExitCode::FAILURE
+        }
     })
+}
+
+/// Reads a JSON file that was named on the command line.
+fn read_json<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T, UsageError> {
+    from_json(&read(path, what)?, path, what)
+}
+
+/// Reads the live part of a document, with the SHA-256 of the file.
+fn read_live(path: &Path) -> Result<(Live, String), UsageError> {
+    let what = "the live configuration of a worker";
+    let text = read(path, what)?;
+    Ok((from_json(&text, path, what)?, watched::hash(text.as_bytes())))
+}
+
+fn read(path: &Path, what: &str) -> Result<String, UsageError> {
+    std::fs::read_to_string(path)
+        .map_err(|error| UsageError(format!("cannot read {what} {}: {error}", path.display())))
+}
+
+fn from_json<T: DeserializeOwned>(text: &str, path: &Path, what: &str) -> Result<T, UsageError> {
+    serde_json::from_str(text)
+        .map_err(|error| UsageError(format!("{} is not {what}: {error}", path.display())))
+}
+
+/// Reads a time such as `20s` or `500ms`.
+fn time(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("{text:?} is not a time such as 20s"))?;
+    match unit {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(60 * number)),
+        _ => Err(format!(
+            "{text:?} is not a time such as 20s: its unit is none of ms, s, m"
+        )),
+    }
 }

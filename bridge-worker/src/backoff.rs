@@ -1,5 +1,6 @@
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
+
+use crate::random;
 
 const FIRST: Duration = Duration::from_millis(100);
 /// Short: a broker that is back should see its lanes within seconds.
@@ -28,9 +29,7 @@ impl Backoff {
 
     /// Between half of `wait` and all of it.
     pub(crate) fn jitter(wait: Duration) -> Duration {
-        // The standard library's random keys are random enough to spread lanes.
-        let random = RandomState::new().build_hasher().finish();
-        wait.mul_f64(0.5 + (random % 1024) as f64 / 2048.0)
+        wait.mul_f64(0.5 + (random::number() % 1024) as f64 / 2048.0)
     }
 }
 

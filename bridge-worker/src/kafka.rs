@@ -3,6 +3,7 @@
 mod callbacks;
 mod error;
 mod mailbox;
+mod maker;
 mod options;
 mod producer;
 mod record;
@@ -12,8 +13,9 @@ mod topics;
 
 pub(crate) use error::FailureClass;
 pub(crate) use mailbox::Mailbox;
+pub(crate) use maker::{Made, Policies, TopicMaker};
 pub use options::OptionsError;
-pub(crate) use options::{MAX_BATCH_BYTES, client_config};
+pub(crate) use options::{ClientSettings, MAX_BATCH_BYTES, client_config};
 pub(crate) use producer::Producer;
 #[cfg(test)]
 pub(crate) use record::Failure;

@@ -1,6 +1,6 @@
 //! What a lane lets others see. Written by the lane's thread, copied by whoever asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,9 @@ use millrace_contract::Ledger;
 use millrace_contract::status::{LaneState, LaneStatus, Problem, Reason};
 
 use crate::kafka::LaneSink;
+use crate::lane_task::Answered;
 use crate::latency::Histogram;
-use crate::mqtt::{Ended, Grant, Granted, PacketError, SessionOptions, Version, shortfalls};
+use crate::mqtt::{Ended, Grant, Granted, PacketError, SessionOptions, shortfalls};
 use crate::pipeline::Lane;
 
 /// What a lane lets others see.
@@ -30,6 +31,12 @@ pub(crate) struct LaneView {
     pub(crate) waiting: u64,
     pub(crate) taken_over: u64,
     pub(crate) has_been_up: bool,
+    /// Of the configuration that the lane acts by.
+    pub(crate) revision: u64,
+    /// Of the login that the last connection was made with.
+    pub(crate) login: u64,
+    /// Filters that are retired and have run dry, as the user wrote them.
+    pub(crate) dry: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -43,7 +50,7 @@ struct Inner {
 }
 
 impl LaneReport {
-    pub(crate) fn new(lane: u16, client_id: &str) -> Self {
+    pub(crate) fn new(lane: u16, client_id: &str, revision: u64) -> Self {
         Self {
             inner: Mutex::new(Inner {
                 status: LaneStatus {
@@ -57,7 +64,10 @@ impl LaneReport {
                     oldest_unacked_ms: None,
                     last_error: None,
                 },
-                view: LaneView::default(),
+                view: LaneView {
+                    revision,
+                    ..LaneView::default()
+                },
                 oldest: None,
                 failure: None,
                 shortfalls: Vec::new(),
@@ -66,16 +76,18 @@ impl LaneReport {
     }
 
     pub(crate) fn state(&self, state: LaneState) {
-        self.lock().status.state = state;
+        let mut inner = self.lock();
+        inner.status.state = state;
+        if matches!(state, LaneState::Idle | LaneState::Down | LaneState::Left) {
+            inner.failure = None;
+        }
     }
 
     /// CONNACK has come.
-    pub(crate) fn connected(&self, granted: &Granted, session: &SessionOptions) {
+    pub(crate) fn connected(&self, granted: &Granted, session: &SessionOptions, login: u64) {
         let mut inner = self.lock();
-        let version = match granted.version {
-            Version::V5 => "5",
-            Version::V311 => "3.1.1",
-        };
+        inner.view.login = login;
+        let version = granted.version.name();
         inner.status.protocol_version = Some(version.to_owned());
         inner.status.session_present = granted.session_present;
         inner.status.connections += 1;
@@ -94,13 +106,16 @@ impl LaneReport {
     pub(crate) fn subscribed(
         &self,
         granted: &Granted,
-        session: &SessionOptions,
+        expiry_seconds: u32,
+        qos: u8,
+        shared: bool,
+        asked: &Answered,
         codes: &[Grant],
     ) -> Result<(), Ended> {
-        if codes.len() != session.filters.len() {
+        if codes.len() != asked.filters.len() {
             return Err(PacketError::SubAckCodes(codes.len()).into());
         }
-        for (filter, code) in session.filters.iter().zip(codes) {
+        for (filter, code) in asked.filters.iter().zip(codes) {
             match code {
                 Grant::Qos(_) => {}
                 Grant::SharedUnsupported => {
@@ -116,25 +131,44 @@ impl LaneReport {
                 }
             }
         }
-        let problems = shortfalls(
-            granted,
-            session.session_expiry_seconds,
-            session.qos,
-            session.shared,
-            codes,
-        );
+        let problems = shortfalls(granted, expiry_seconds, qos, shared, codes);
         let mut inner = self.lock();
-        for problem in problems
-            .iter()
-            .filter(|problem| !inner.shortfalls.contains(problem))
-        {
+        let (known, new): (Vec<_>, Vec<_>) = problems
+            .into_iter()
+            .partition(|problem| inner.shortfalls.contains(problem));
+        for problem in &new {
             tracing::warn!(reason = ?problem.reason, "{}", problem.message);
         }
-        inner.shortfalls = problems;
+        if asked.all {
+            inner.shortfalls = known;
+        }
+        inner.shortfalls.extend(new);
+        drop(inner);
+        self.up();
+        Ok(())
+    }
+
+    /// All that the lane reads is subscribed to.
+    pub(crate) fn up(&self) {
+        let mut inner = self.lock();
         inner.failure = None;
         inner.status.state = LaneState::Up;
         inner.view.has_been_up = true;
-        Ok(())
+    }
+
+    /// The lane maps and reads by this revision of the configuration.
+    pub(crate) fn acts_by(&self, revision: u64) {
+        self.lock().view.revision = revision;
+    }
+
+    /// These filters are retired, and nothing more comes for them.
+    pub(crate) fn ran_dry(&self, filters: &BTreeSet<String>) {
+        self.lock().view.dry.clone_from(filters);
+    }
+
+    /// Whether the lane is in a state.
+    pub(crate) fn is(&self, state: LaneState) -> bool {
+        self.lock().status.state == state
     }
 
     /// A connection could not be made, or ended.

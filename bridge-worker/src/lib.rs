@@ -13,14 +13,17 @@ mod kafka;
 mod lane_report;
 mod lane_task;
 pub mod latency;
+mod logins;
 pub mod metrics;
 mod mqtt;
 mod pipeline;
+mod probe;
+mod random;
 pub mod telemetry;
 mod worker;
 
 pub use admin::serve as serve_admin;
-pub use app::{Cli, run};
+pub use app::main;
 pub use config::ConfigError;
 pub use kafka::OptionsError;
 pub use metrics::RouteSnapshot;

@@ -2,14 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
     // A worker that has lost a thread is no longer what its status says: end, and let the supervisor start anew.
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
         std::process::abort();
     }));
-    bridge_worker::run(bridge_worker::Cli::parse())
+    bridge_worker::main()
 }

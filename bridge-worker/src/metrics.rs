@@ -41,6 +41,10 @@ pub struct RouteSnapshot {
     pub errors: BTreeMap<&'static str, u64>,
     /// Producers replaced after a fatal error.
     pub producer_restarts: u64,
+    /// Changed configurations taken over while the route ran.
+    pub live_reloads: u64,
+    /// Changed configurations that could not be used.
+    pub live_refusals: u64,
 }
 
 /// The answer to a scrape, in the OpenMetrics text format.
@@ -65,6 +69,7 @@ impl Collector for Scrape {
         flow(&mut page)?;
         lanes(&mut page)?;
         health(&mut page)?;
+        told(&mut page)?;
         process_usage(&mut page, &self.process)
     }
 }
@@ -240,6 +245,35 @@ fn health(page: &mut Page<'_, '_>) -> fmt::Result {
             }
             problems.into_iter().collect()
         },
+    )
+}
+
+/// What the route was told while it ran.
+fn told(page: &mut Page<'_, '_>) -> fmt::Result {
+    page.gauge(
+        "millrace_assignment_generation",
+        "The generation of the assignment of lanes that this process acts by",
+        |route| route.status.generation,
+    )?;
+    page.counter(
+        "millrace_live_reloads",
+        "Changed configurations taken over while the route ran",
+        |route| route.live_reloads,
+    )?;
+    page.counter(
+        "millrace_live_reloads_refused",
+        "Changed configurations that could not be used; the one before stayed in use",
+        |route| route.live_refusals,
+    )?;
+    page.counter(
+        "millrace_credentials_taken_over",
+        "Changed credentials that worked and were taken over",
+        |route| route.status.credentials_taken_over,
+    )?;
+    page.counter(
+        "millrace_credentials_refused",
+        "Changed credentials that were tried and did not work; the ones before stayed in use",
+        |route| route.status.credentials_refused,
     )
 }
 

@@ -3,10 +3,12 @@
 mod deadletter;
 mod lane;
 mod lost;
+mod mappings;
 #[cfg(test)]
 mod model;
 mod ring;
 
 pub(crate) use deadletter::{HEAD_BYTES, hex};
 pub(crate) use lane::{Acks, Lane, LaneConfig, Now, Received, Stop};
+pub(crate) use mappings::Mappings;
 pub(crate) use ring::Ack;

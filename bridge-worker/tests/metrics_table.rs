@@ -128,6 +128,8 @@ fn snapshot() -> RouteSnapshot {
         taken_over: 1,
         errors: BTreeMap::from([("topic_forbidden", 3)]),
         producer_restarts: 1,
+        live_reloads: 1,
+        live_refusals: 1,
     }
 }
 
@@ -173,6 +175,9 @@ fn counted(family: &str) -> &'static str {
         "millrace_producer_restarts" => "producers",
         "millrace_lane_reconnects" => "connections",
         "millrace_lane_takeovers" => "sessions",
+        "millrace_assignment_generation" => "assignments",
+        "millrace_live_reloads" | "millrace_live_reloads_refused" => "configurations",
+        "millrace_credentials_taken_over" | "millrace_credentials_refused" => "logins",
         _ => "messages",
     }
 }

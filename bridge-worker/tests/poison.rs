@@ -255,7 +255,8 @@ fn all_lanes_of_a_stopped_route_confirm_what_they_have_and_leave() {
         })
         .collect();
     lanes.sort_by(|a, b| a.0.cmp(&b.0));
-    let (mut two, mut one) = (lanes.remove(1).1, lanes.remove(0).1);
+    // Each filter has its lane, by its name.
+    let (mut one, mut two) = (lanes.remove(1).1, lanes.remove(0).1);
     parts.kafka.hold();
     two.publish(Publish::new("in/a/two", "in flight").qos(1, 1));
     worker.wait_received(1);

@@ -185,7 +185,8 @@ pub struct Subscription {
 /// How a route's filters are spread over its lanes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ordering {
-    /// Each filter is read by one lane, so messages of a topic keep their order.
+    /// Each filter is read by one lane, so messages of a topic keep their order. Which lane follows from the filter and
+    /// the number of lanes alone: a filter that comes or goes moves no other.
     PerTopic,
     /// Every lane reads every filter through a shared subscription.
     Unordered,

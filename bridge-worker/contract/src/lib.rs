@@ -10,6 +10,7 @@
 
 mod assignment;
 mod document;
+mod leave;
 pub mod probe;
 pub mod status;
 
@@ -19,4 +20,5 @@ pub use document::{
     PayloadFormat, Producer, Propagate, ProtocolVersion, Retired, RouteId, Settings, SharedSubscriptions,
     Sink, Source, Subscription, Timeouts, TopicPolicy, VERSION, Value,
 };
+pub use leave::{LeaveReport, NotEnded};
 pub use status::Ledger;

@@ -91,6 +91,8 @@ fn snapshot() -> RouteSnapshot {
         taken_over: 0,
         errors: BTreeMap::new(),
         producer_restarts: 0,
+        live_reloads: 0,
+        live_refusals: 0,
     }
 }
 

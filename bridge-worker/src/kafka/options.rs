@@ -1,4 +1,4 @@
-use millrace_contract::{Compression, Document};
+use millrace_contract::{Compression, Document, Sink};
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use thiserror::Error;
@@ -46,23 +46,39 @@ pub enum OptionsError {
     Invalid(#[from] rdkafka::error::KafkaError),
 }
 
+/// What a Kafka client is made from.
+#[derive(Clone)]
+pub(crate) struct ClientSettings {
+    pub(crate) sink: Sink,
+    /// The client's name in Kafka's logs and quotas.
+    pub(crate) client_id: String,
+    /// Largest payload of a message, in bytes.
+    pub(crate) max_message_bytes: u64,
+}
+
+impl ClientSettings {
+    /// What a route's producer is made from.
+    pub(crate) fn of(document: &Document) -> Self {
+        let route = &document.settings.route;
+        Self {
+            sink: document.settings.sink.clone(),
+            client_id: format!("millrace-{}-{}", route.namespace, route.name),
+            max_message_bytes: document.live.max_message_bytes,
+        }
+    }
+}
+
 /// The settings of a route's producer. `batch_bytes` is the largest batch that every topic takes; `alone` makes
 /// every record a batch of its own.
 pub(crate) fn client_config(
-    document: &Document,
+    settings: &ClientSettings,
     batch_bytes: u64,
     alone: bool,
 ) -> Result<ClientConfig, OptionsError> {
-    let sink = &document.settings.sink;
+    let sink = &settings.sink;
     let mut config = ClientConfig::new();
     for (name, value) in [
-        (
-            "client.id",
-            format!(
-                "millrace-{}-{}",
-                document.settings.route.namespace, document.settings.route.name
-            ),
-        ),
+        ("client.id", settings.client_id.clone()),
         ("bootstrap.servers", sink.bootstrap_servers.join(",")),
         // The promise: confirmed by all in-sync replicas, in order, for as long as it takes.
         ("enable.idempotence", "true".into()),
@@ -77,7 +93,7 @@ pub(crate) fn client_config(
         // What the message may have, and as much again for key and headers.
         (
             "message.max.bytes",
-            (2 * document.live.max_message_bytes + 65_536)
+            (2 * settings.max_message_bytes + 65_536)
                 .clamp(1_000_000, 1_000_000_000)
                 .to_string(),
         ),

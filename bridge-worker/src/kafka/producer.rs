@@ -3,14 +3,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockRea
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use millrace_contract::Document;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, Producer as _, PurgeConfig};
 
 use super::callbacks::Context;
 use super::mailbox::Mailbox;
-use super::options::{OptionsError, client_config};
+use super::options::{ClientSettings, OptionsError, client_config};
 use super::state::KafkaState;
 use super::topics::Topics;
 use crate::backoff::Backoff;
@@ -29,7 +28,7 @@ pub(crate) type Native = BaseProducer<Context>;
 /// The route's way into Kafka, shared by its lanes. A fatal error replaces the librdkafka producer behind it;
 /// what had not been confirmed comes back to the lanes as reports and is sent again through the new one.
 pub(crate) struct Producer {
-    document: Document,
+    settings: Mutex<ClientSettings>,
     mailboxes: Arc<[Mailbox]>,
     state: Arc<KafkaState>,
     topics: Arc<Topics>,
@@ -39,6 +38,8 @@ pub(crate) struct Producer {
     /// For records that must be a batch of their own; made when first needed.
     alone: Mutex<Option<Arc<Native>>>,
     batch_bytes: AtomicU64,
+    /// Larger messages are to be taken than those it was made for.
+    outgrown: AtomicBool,
     replaced: AtomicU64,
     stop: AtomicBool,
     /// Lanes that serve librdkafka's reports themselves just now.
@@ -50,17 +51,17 @@ impl Producer {
     /// Creates the producer; connections are made in the background.
     ///
     /// # Errors
-    /// When the document's settings cannot be used.
+    /// When the settings cannot be used.
     pub(crate) fn new(
-        document: &Document,
+        settings: ClientSettings,
         mailboxes: Arc<[Mailbox]>,
         state: Arc<KafkaState>,
         topics: Arc<Topics>,
     ) -> Result<Arc<Self>, OptionsError> {
         let batch_bytes = topics.batch_bytes();
-        let native = native(document, batch_bytes, false, &mailboxes, &state)?;
+        let native = native(&settings, batch_bytes, false, &mailboxes, &state)?;
         Ok(Arc::new(Self {
-            document: document.clone(),
+            settings: Mutex::new(settings),
             mailboxes,
             state,
             topics,
@@ -68,6 +69,7 @@ impl Producer {
             paused: AtomicBool::new(false),
             alone: Mutex::new(None),
             batch_bytes: AtomicU64::new(batch_bytes),
+            outgrown: AtomicBool::new(false),
             replaced: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             serving_lanes: AtomicUsize::new(0),
@@ -86,6 +88,16 @@ impl Producer {
     /// Ends the poll thread; what is still in the producer is given up.
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
+    }
+
+    /// The route takes messages of so many bytes from now on.
+    pub(crate) fn set_max_message_bytes(&self, bytes: u64) {
+        let mut settings = lock(&self.settings);
+        if bytes > settings.max_message_bytes {
+            settings.max_message_bytes = bytes;
+            *lock(&self.alone) = None;
+            self.outgrown.store(true, Ordering::Release);
+        }
     }
 
     /// Fatal errors survived.
@@ -168,7 +180,9 @@ impl Producer {
                 }
                 self.replace(&native, true);
                 (born, patience) = (Instant::now(), backoff.next());
-            } else if self.topics.batch_bytes() < self.batch_bytes.load(Ordering::Relaxed) {
+            } else if self.topics.batch_bytes() < self.batch_bytes.load(Ordering::Relaxed)
+                || self.outgrown.swap(false, Ordering::AcqRel)
+            {
                 self.replace(&native, false);
             }
             // Given up, it reports what it held; the lanes send that through another.
@@ -195,8 +209,8 @@ impl Producer {
             old.purge(PurgeConfig::default().queue().inflight());
         } else {
             tracing::info!(
-                bytes = self.topics.batch_bytes(),
-                "a topic takes smaller batches: a new Kafka producer takes over"
+                batch_bytes = self.topics.batch_bytes(),
+                "a topic takes smaller batches, or the route larger messages: a new Kafka producer takes over"
             );
         }
         while old.in_flight_count() > 0 && !self.stop.load(Ordering::Acquire) {
@@ -206,7 +220,8 @@ impl Producer {
             }
         }
         let bytes = self.topics.batch_bytes();
-        match native(&self.document, bytes, false, &self.mailboxes, &self.state) {
+        let settings = lock(&self.settings).clone();
+        match native(&settings, bytes, false, &self.mailboxes, &self.state) {
             Ok(new) => {
                 *self.native.write().unwrap_or_else(PoisonError::into_inner) = new;
                 self.batch_bytes.store(bytes, Ordering::Relaxed);
@@ -228,8 +243,9 @@ impl Producer {
             *alone = None;
         }
         if alone.is_none() {
+            let settings = lock(&self.settings).clone();
             let native = native(
-                &self.document,
+                &settings,
                 self.topics.batch_bytes(),
                 true,
                 &self.mailboxes,
@@ -262,19 +278,14 @@ fn has_failed(native: &Native) -> bool {
 }
 
 fn native(
-    document: &Document,
+    settings: &ClientSettings,
     batch_bytes: u64,
     alone: bool,
     mailboxes: &Arc<[Mailbox]>,
     state: &Arc<KafkaState>,
 ) -> Result<Arc<Native>, OptionsError> {
-    let mut config = client_config(document, batch_bytes, alone)?;
-    if !document
-        .settings
-        .sink
-        .librdkafka
-        .contains_key("statistics.interval.ms")
-    {
+    let mut config = client_config(settings, batch_bytes, alone)?;
+    if !settings.sink.librdkafka.contains_key("statistics.interval.ms") {
         config.set("statistics.interval.ms", STATISTICS_MS);
     }
     let context = Context {

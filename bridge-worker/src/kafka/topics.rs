@@ -1,18 +1,14 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use millrace_contract::status::{Problem, Reason};
-use millrace_contract::{Create, TopicPolicy};
-use millrace_mapping::TopicPattern;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::FromClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::Producer as _;
 
+use super::maker::{Made, TopicMaker};
 use super::options::MAX_BATCH_BYTES;
 use super::producer::Producer;
 use super::state::KafkaState;
@@ -28,7 +24,6 @@ const FRAMING_BYTES: u64 = 512;
 /// The Kafka topics this worker writes to, and what is known of them.
 #[derive(Debug)]
 pub(crate) struct Topics {
-    policies: Vec<(TopicPattern, TopicPolicy)>,
     inner: Mutex<Inner>,
     changed: Condvar,
     /// The smallest `max.message.bytes` of all topics.
@@ -41,8 +36,6 @@ pub(crate) struct Topics {
 #[derive(Debug, Default)]
 struct Inner {
     topics: BTreeMap<String, Topic>,
-    /// Topics created so far, by the index of their policy.
-    created: HashMap<usize, u32>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -62,17 +55,10 @@ impl Topic {
 
 impl Topics {
     /// `wanted` are the topics known beforehand: looked at, and created if allowed, before the first record.
-    pub(crate) fn new(
-        policies: Vec<(TopicPattern, TopicPolicy)>,
-        wanted: impl IntoIterator<Item = String>,
-    ) -> Self {
+    pub(crate) fn new(wanted: impl IntoIterator<Item = String>) -> Self {
         let topics = wanted.into_iter().map(|name| (name, Topic::default())).collect();
         Self {
-            policies,
-            inner: Mutex::new(Inner {
-                topics,
-                created: HashMap::new(),
-            }),
+            inner: Mutex::new(Inner { topics }),
             changed: Condvar::new(),
             smallest_limit: AtomicU64::new(u64::MAX),
             any_missing: AtomicBool::new(false),
@@ -87,6 +73,21 @@ impl Topics {
             inner.topics.insert(topic.to_owned(), Topic::default());
             self.changed.notify_one();
         }
+    }
+
+    /// The route writes to other topics from now on: those that are missing and are not needed for it are forgotten, with
+    /// what was wrong with them.
+    pub(crate) fn renew(&self, wanted: Vec<String>) {
+        let mut inner = self.lock();
+        inner
+            .topics
+            .retain(|name, topic| !topic.is_missing() || wanted.contains(name));
+        for name in wanted {
+            inner.topics.entry(name).or_default();
+        }
+        self.any_missing
+            .store(inner.topics.values().any(Topic::is_missing), Ordering::Relaxed);
+        self.changed.notify_one();
     }
 
     /// Whether Kafka has said that the topic does not exist, and it cannot be created.
@@ -139,18 +140,6 @@ impl Topics {
         self.changed.notify_all();
     }
 
-    /// The policy for a topic: the longest pattern that matches it.
-    fn policy(&self, topic: &str) -> Option<(usize, &TopicPolicy)> {
-        let matching = self
-            .policies
-            .iter()
-            .enumerate()
-            .filter(|(_, (pattern, _))| pattern.matches(topic));
-        matching
-            .max_by_key(|(_, (pattern, _))| pattern.specificity())
-            .map(|(index, (_, policy))| (index, policy))
-    }
-
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -161,30 +150,22 @@ pub(crate) struct TopicKeeper {
     topics: Arc<Topics>,
     producer: Arc<Producer>,
     state: Arc<KafkaState>,
-    admin: AdminClient<DefaultClientContext>,
-    runtime: tokio::runtime::Runtime,
+    maker: TopicMaker,
 }
 
 impl TopicKeeper {
-    /// # Errors
-    /// When librdkafka refuses the settings or the system gives no runtime.
     pub(crate) fn new(
         topics: Arc<Topics>,
         producer: Arc<Producer>,
         state: Arc<KafkaState>,
-        config: &rdkafka::ClientConfig,
-    ) -> Result<Self, KafkaError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
-        Ok(Self {
+        maker: TopicMaker,
+    ) -> Self {
+        Self {
             topics,
             producer,
             state,
-            admin: AdminClient::from_config(config)?,
-            runtime,
-        })
+            maker,
+        }
     }
 
     /// Starts the thread; it ends after [`Topics::stop`].
@@ -311,90 +292,28 @@ impl TopicKeeper {
     }
 
     fn create(&self, name: &str) -> Topic {
-        let missing = |message: String| Topic {
-            exists: Some(false),
-            problem: Some(Problem {
-                reason: Reason::TopicMissing,
-                message,
-            }),
-            ..Topic::default()
-        };
-        let Some((index, policy)) = self
-            .topics
-            .policy(name)
-            .filter(|(_, policy)| policy.create == Create::IfMissing)
-        else {
-            return missing(format!(
-                "Kafka has no topic {name:?}: create it, or allow its creation by an entry of the sink's \
-                 spec.topics with a matching pattern and create: IfMissing"
-            ));
-        };
-        let created = self.topics.lock().created.get(&index).copied().unwrap_or(0);
-        if created >= policy.max_topics {
-            return missing(format!(
-                "Kafka has no topic {name:?}, and {created} topics have been created for pattern {:?} already \
-                 (maxTopics): raise maxTopics if this is meant",
-                policy.pattern
-            ));
-        }
-        let mut topic = NewTopic::new(
-            name,
-            policy.partitions,
-            TopicReplication::Fixed(policy.replication_factor),
-        );
-        for (key, value) in &policy.config {
-            topic = topic.set(key, value);
-        }
-        if policy.replication_factor >= 3 && !policy.config.contains_key("min.insync.replicas") {
-            topic = topic.set("min.insync.replicas", "2");
-        }
-        let options = AdminOptions::new()
-            .operation_timeout(Some(TIMEOUT))
-            .request_timeout(Some(TIMEOUT));
-        let outcome = self
-            .runtime
-            .block_on(self.admin.create_topics([&topic], &options));
-        match outcome.map(|results| results.into_iter().next()) {
-            Ok(Some(Ok(_))) => {
-                *self.topics.lock().created.entry(index).or_default() += 1;
-                tracing::info!(
-                    topic = name,
-                    partitions = policy.partitions,
-                    "created a Kafka topic"
-                );
-                // Asked again, and described, on the next look.
-                Topic::default()
-            }
-            Ok(Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists)))) | Ok(None) => Topic::default(),
-            Ok(Some(Err((_, code)))) => missing(format!(
-                "Kafka has no topic {name:?} and refused to create it: {code}; create it by hand, or correct \
-                 partitions, replicationFactor and config of the sink's spec.topics entry {:?}",
-                policy.pattern
-            )),
-            Err(error) => {
-                self.state.trouble(&error.to_string());
+        match self.maker.make(name) {
+            // Asked again, and described, on the next look.
+            Made::Created | Made::Exists => Topic::default(),
+            Made::No(message) => Topic {
+                exists: Some(false),
+                problem: Some(Problem {
+                    reason: Reason::TopicMissing,
+                    message,
+                }),
+                ..Topic::default()
+            },
+            Made::Trouble(error) => {
+                self.state.trouble(&error);
                 Topic::default()
             }
         }
     }
 
     fn describe(&self, name: &str, brokers: usize, replicas: usize) -> Option<Topic> {
-        let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
-        let outcome = self.runtime.block_on(
-            self.admin
-                .describe_configs(&[ResourceSpecifier::Topic(name)], &options),
-        );
-        let Some(Ok(resource)) = outcome.ok().and_then(|results| results.into_iter().next()) else {
-            // Not every Kafka lets every client describe configurations: Kafka's own answer to a record decides.
-            return None;
-        };
-        let value = |name: &str| {
-            resource
-                .entries
-                .iter()
-                .find(|entry| entry.name == name)
-                .and_then(|entry| entry.value.clone())
-        };
+        // Without an answer, Kafka's own answer to a record decides.
+        let config = self.maker.describe(name)?;
+        let value = |name: &str| config.get(name).cloned().flatten();
         let min_insync: Option<usize> = value("min.insync.replicas").and_then(|text| text.parse().ok());
         let unsafe_topic = brokers >= 3 && (replicas < 2 || min_insync.is_some_and(|min| min < 2));
         Some(Topic {

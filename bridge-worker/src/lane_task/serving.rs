@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep_until;
 
+use super::taking::paths;
+use super::talk::Talk;
 use super::{Command, Runner};
-use crate::mqtt::{Connection, Ended, Granted, Inbound, Packet, PacketError, Publish, SUBSCRIBE_ID};
+use crate::mqtt::{Connection, Ended, Goodbye, Inbound, Packet, PacketError, Publish};
 use crate::pipeline::{Now, Received};
 
 /// How long the lane rests after it has read something. A broker that sends a packet per segment would wake it
@@ -19,34 +21,33 @@ const SERVING_READ: usize = 1024;
 const QUIET_TURNS: u32 = 10;
 /// At most so much is read before acks get their turn, in bytes.
 const TURN_BYTES: usize = 256 * 1024;
-/// How long the broker may take for SUBACK.
-const SUBACK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Malformed packet and protocol error [MQTT-3.14.2.1].
-const PROTOCOL_ERROR: u8 = 0x82;
 
 impl Runner {
-    /// Serves a connection until it ends or the lane does.
-    pub(super) async fn serve(&mut self, mut connection: Connection, granted: Granted) -> Served {
-        let session = &self.task.plan.session;
-        if session.shared && !granted.shared_subscriptions && !session.assume_shared {
+    /// Serves a connection until it ends or the lane has said goodbye.
+    pub(super) async fn serve(&mut self, mut connection: Connection, mut talk: Talk) -> Served {
+        let plan = &self.task.plan;
+        if plan.share.is_some()
+            && talk.is_subscribing()
+            && !talk.granted.shared_subscriptions
+            && !plan.assume_shared
+        {
             return Served::Ended(Ended::SharedUnsupported {
-                filter: session.filters.join(", "),
+                filter: paths(&self.readings).join(", "),
             });
         }
-        let mut subscribed = Some(Instant::now() + SUBACK_TIMEOUT);
         loop {
-            match self.turn(&mut connection, &granted, &mut subscribed).await {
-                Ok(true) => {}
-                Ok(false) => {
+            match self.turn(&mut connection, &mut talk).await {
+                Ok(None) => {}
+                Ok(Some(goodbye)) => {
                     self.serve_reports(false);
                     // What the last turn has settled is not to wait for the goodbye.
                     self.publish(Instant::now());
-                    connection.disconnect(0).await;
+                    connection.disconnect(goodbye).await;
                     return Served::Finished;
                 }
                 Err(ended) => {
                     if matches!(ended, Ended::Protocol(_)) {
-                        connection.disconnect(PROTOCOL_ERROR).await;
+                        connection.disconnect(Goodbye::ProtocolError).await;
                     }
                     return Served::Ended(ended);
                 }
@@ -54,41 +55,39 @@ impl Runner {
         }
     }
 
-    /// Reports, acks, packets, timers; then waits for any of them. False: all is done, and the lane is to end.
-    async fn turn(
-        &mut self,
-        connection: &mut Connection,
-        granted: &Granted,
-        subscribed: &mut Option<Instant>,
-    ) -> Result<bool, Ended> {
+    /// Reports, acks, packets, timers; then waits for any of them. Returns how to say goodbye when all is done.
+    async fn turn(&mut self, connection: &mut Connection, talk: &mut Talk) -> Result<Option<Goodbye>, Ended> {
         if self.serving {
-            self.task.producer.serve(self.task.plan.lane.lane);
+            self.task.producer.serve(self.task.plan.lane);
         }
         let at = self.take_reports();
         self.task.lane.acks(connection);
+        self.take_orders(Some((connection, talk)));
         connection.try_flush()?;
-        let command = self.task.commands.borrow_and_update().clone();
-        match command {
-            Command::Abort => return Ok(false),
-            Command::Drain if self.drained() => return Ok(false),
-            Command::Drain | Command::Run => {}
+        if self.command == Command::Abort {
+            return Ok(Some(Goodbye::Keep));
         }
-        let reading = command == Command::Run && self.task.lane.can_take() && !connection.is_backed_up();
+        let parts = self.is_to_part(talk);
+        if parts && self.drained() {
+            return Ok(Some(Goodbye::Keep));
+        }
+        if let Some(goodbye) = self.leave(connection, talk, at) {
+            return Ok(Some(goodbye));
+        }
+        let reading = !parts && self.task.lane.can_take() && !connection.is_backed_up();
         let bytes = if reading {
-            self.intake(connection, granted, subscribed, at)?
+            self.intake(connection, talk, at)?
         } else {
             0
         };
         connection.keep_alive(reading)?;
-        if bytes > 0
-            && let Some(deadline) = subscribed
-        {
-            // What a resumed session holds comes first, and on a slow network it takes its time.
-            *deadline = at + SUBACK_TIMEOUT;
+        if bytes > 0 {
+            talk.extend(at);
         }
-        if reading && subscribed.is_some_and(|deadline| at > deadline) {
-            return Err(Ended::NoSubAck(SUBACK_TIMEOUT));
+        if reading {
+            talk.check(at)?;
         }
+        self.watch_what_is_late(connection, talk, at, reading);
         self.publish(at);
         self.quiet_turns = if bytes > 0 {
             0
@@ -97,21 +96,27 @@ impl Runner {
         };
         self.serve_reports(bytes >= SERVING_READ || (self.serving && self.quiet_turns < QUIET_TURNS));
         if bytes >= BUSY_READ {
-            return Ok(true);
+            return Ok(None);
         }
         if bytes > 0 || self.serving {
             // Nothing else runs on this runtime.
             std::thread::sleep(NAP);
             // Only the runtime's driver learns that the socket has more.
             tokio::task::yield_now().await;
-            return Ok(true);
+            return Ok(None);
         }
         let mut next = at + connection.next_check();
-        if let Some(retry) = self.next_retry(at) {
-            next = next.min(retry);
-        }
-        if let Some(drain) = self.drain_until {
-            next = next.min(drain);
+        let quiet = [talk.late, talk.last]
+            .into_iter()
+            .flatten()
+            .filter_map(|quiet| quiet.next());
+        for moment in self
+            .next_retry(at)
+            .into_iter()
+            .chain(self.drain_until)
+            .chain(quiet)
+        {
+            next = next.min(moment);
         }
         let index = self.index();
         tokio::select! {
@@ -119,10 +124,22 @@ impl Runner {
             () = self.task.mailboxes[index].arrived() => {}
             readable = connection.readable(), if reading && self.task.lane.can_take() => readable?,
             writable = connection.writable(), if connection.has_unsent() => writable?,
-            _ = self.task.commands.changed() => {}
+            _ = self.task.orders.changed() => {}
             () = sleep_until(next.into()) => {}
         }
-        Ok(true)
+        Ok(None)
+    }
+
+    /// Whether the lane is to stop reading, confirm what is in flight and disconnect: for good, for as long as it is
+    /// told to, or to come back at once with a changed login or with a message to be mapped anew.
+    fn is_to_part(&self, talk: &Talk) -> bool {
+        let told = matches!(self.command, Command::Drain | Command::Hold | Command::Release);
+        // A lane that left and is to read again, or the other way round, begins anew.
+        let other_way = talk.is_leaving != (self.command == Command::Leave);
+        told || other_way
+            || self.task.lane.stopped().is_some()
+            || self.login > talk.login
+            || (self.command == Command::Run && self.has_nothing_to_read() && talk.is_settled())
     }
 
     /// Takes the producer's reports in this thread, or leaves them to the poll thread.
@@ -139,13 +156,7 @@ impl Runner {
 
     /// Reads what is there and takes the packets in it, until nothing is left, the lane is full, or acks should
     /// have a turn. Returns how many bytes were read.
-    fn intake(
-        &mut self,
-        connection: &mut Connection,
-        granted: &Granted,
-        subscribed: &mut Option<Instant>,
-        at: Instant,
-    ) -> Result<usize, Ended> {
+    fn intake(&mut self, connection: &mut Connection, talk: &mut Talk, at: Instant) -> Result<usize, Ended> {
         let now = self.now(at);
         let mut total = 0;
         loop {
@@ -153,7 +164,7 @@ impl Runner {
                 let Some(packet) = connection.next_packet()? else {
                     break;
                 };
-                self.packet(packet, connection, granted, subscribed, now)?;
+                self.packet(packet, connection, talk, now)?;
             }
             if !self.task.lane.can_take() || total >= TURN_BYTES {
                 return Ok(total);
@@ -170,8 +181,7 @@ impl Runner {
         &mut self,
         packet: Packet,
         connection: &mut Connection,
-        granted: &Granted,
-        subscribed: &mut Option<Instant>,
+        talk: &mut Talk,
         now: Now,
     ) -> Result<(), Ended> {
         let lane = &mut self.task.lane;
@@ -185,20 +195,15 @@ impl Runner {
                 lane.pubrel(id);
                 connection.pubcomp(id);
             }
-            Packet::Inbound(Inbound::SubAck {
-                id: SUBSCRIBE_ID,
-                granted: codes,
-            }) => {
-                self.task
-                    .report
-                    .subscribed(granted, &self.task.plan.session, &codes)?;
-                *subscribed = None;
+            Packet::Inbound(Inbound::SubAck { id, granted }) => {
+                self.suback(connection, talk, id, &granted)?;
             }
+            Packet::Inbound(Inbound::UnsubAck { id }) => talk.unsuback(id),
+            Packet::Inbound(Inbound::PingResp) => connection.pong(),
             Packet::Inbound(Inbound::Disconnect { reason, text }) => {
                 return Err(Ended::Disconnected { reason, text });
             }
             Packet::Inbound(Inbound::ConnAck(_)) => return Err(PacketError::Unexpected(2).into()),
-            Packet::Inbound(Inbound::PingResp | Inbound::SubAck { .. } | Inbound::Other) => {}
         }
         Ok(())
     }

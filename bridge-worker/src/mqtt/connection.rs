@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::oversized::{self, MAX_HEADER, Oversized};
-use super::packet::{self, Inbound, PacketError, Publish, Version};
+use super::packet::{self, Goodbye, Inbound, PacketError, Publish, Version};
 use super::plain::Plain;
 use super::wire::{FixedHeader, Peek};
 use crate::pipeline::{Ack, Acks, Received};
@@ -47,6 +47,8 @@ pub(crate) enum Ended {
     Stuck(Duration),
     #[error("no SUBACK within {0:?}")]
     NoSubAck(Duration),
+    #[error("no UNSUBACK within {0:?}")]
+    NoUnsubAck(Duration),
     #[error(
         "the broker refused the subscription to {filter}: {why}; check the broker's access rules for this client"
     )]
@@ -74,6 +76,9 @@ pub(crate) struct Connection {
     last_sent: Instant,
     /// When the PINGREQ was sent that nothing has been received after.
     pinged: Option<Instant>,
+    /// PINGREQs sent, and PINGRESPs received: they are answered in order.
+    pings: u64,
+    pongs: u64,
 }
 
 impl Acks for Connection {
@@ -97,6 +102,8 @@ impl Connection {
             last_received: now,
             last_sent: now,
             pinged: None,
+            pings: 0,
+            pongs: 0,
         }
     }
 
@@ -112,6 +119,11 @@ impl Connection {
     /// Answers PUBREL, known or not: the broker only wants to be rid of the identifier.
     pub(crate) fn pubcomp(&mut self, id: u16) {
         packet::pubcomp(&mut self.out, id);
+    }
+
+    /// Whether what has been read and not taken begins with this byte.
+    pub(crate) fn begins_with(&self, byte: u8) -> bool {
+        self.inbound.first() == Some(&byte)
     }
 
     /// Takes the next complete packet from what has been read.
@@ -261,11 +273,34 @@ impl Connection {
         let quiet =
             now - self.last_sent >= half || (self.pinged.is_none() && now - self.last_received >= half);
         if quiet && self.out.is_empty() {
-            self.version.ping(&mut self.out);
-            self.pinged.get_or_insert(now);
+            self.ping();
             self.try_flush()?;
         }
         Ok(())
+    }
+
+    /// Asks whether the broker has dealt with everything that was written: it answers in order. Returns the number of
+    /// the PINGREQ, for [`Connection::pongs`].
+    pub(crate) fn ping(&mut self) -> u64 {
+        self.version.ping(&mut self.out);
+        self.pinged.get_or_insert_with(Instant::now);
+        self.pings += 1;
+        self.pings
+    }
+
+    /// PINGRESP has come.
+    pub(crate) fn pong(&mut self) {
+        self.pongs += 1;
+    }
+
+    /// How many PINGREQs have been answered.
+    pub(crate) fn pongs(&self) -> u64 {
+        self.pongs
+    }
+
+    /// The largest payload held in memory from now on, in bytes.
+    pub(crate) fn set_max_message_bytes(&mut self, bytes: usize) {
+        self.max_message_bytes = bytes;
     }
 
     /// When [`Connection::keep_alive`] should be called again, at the latest.
@@ -273,11 +308,11 @@ impl Connection {
         (self.keep_alive / 4).max(Duration::from_millis(100))
     }
 
-    /// Says goodbye, keeping the session. The socket is read to its end: closing it with unread data would send
+    /// Says goodbye. The socket is read to its end: closing it with unread data would send
     /// a reset, and the broker would throw away the acks it has not read.
-    pub(crate) async fn disconnect(mut self, reason: u8) {
+    pub(crate) async fn disconnect(mut self, goodbye: Goodbye) {
         let version = self.version;
-        version.disconnect(&mut self.out, reason);
+        version.disconnect(&mut self.out, goodbye);
         let goodbye = async {
             self.flush().await?;
             self.stream.shutdown().await?;

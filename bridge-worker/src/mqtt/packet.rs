@@ -15,6 +15,17 @@ pub(crate) enum Version {
     V311,
 }
 
+/// What a DISCONNECT says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Goodbye {
+    /// The session stays.
+    Keep,
+    /// The broker broke a rule; the session stays.
+    ProtocolError,
+    /// The session ends. Only MQTT 5 can say so: to one of 3.1.1 this is [`Goodbye::Keep`].
+    End,
+}
+
 /// A packet from the broker.
 #[derive(Debug)]
 pub(crate) enum Inbound {
@@ -28,13 +39,14 @@ pub(crate) enum Inbound {
         id: u16,
     },
     PingResp,
+    UnsubAck {
+        id: u16,
+    },
     /// MQTT 5: the broker ends the connection.
     Disconnect {
         reason: u8,
         text: Option<String>,
     },
-    /// A packet that asks for nothing: UNSUBACK.
-    Other,
 }
 
 /// The answer to CONNECT.
@@ -49,6 +61,8 @@ pub(crate) struct ConnAck {
     pub(crate) maximum_qos: Option<u8>,
     pub(crate) shared_subscriptions: Option<bool>,
     pub(crate) keep_alive_seconds: Option<u16>,
+    pub(crate) receive_maximum: Option<u16>,
+    pub(crate) maximum_packet_bytes: Option<u32>,
 }
 
 /// What the broker grants for a filter.
@@ -97,6 +111,14 @@ pub(crate) enum PacketError {
 }
 
 impl Version {
+    /// Its name in status and reports.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::V5 => "5",
+            Self::V311 => "3.1.1",
+        }
+    }
+
     /// Takes the next packet, which must be complete, out of `buffer`.
     pub(crate) fn decode(self, buffer: &mut BytesMut) -> Result<Inbound, PacketError> {
         match (
@@ -123,11 +145,13 @@ impl Version {
         out.extend_from_slice(&[0xC0, 0]);
     }
 
-    /// Appends a DISCONNECT that keeps the session.
-    pub(crate) fn disconnect(self, out: &mut BytesMut, reason: u8) {
-        match (self, reason) {
-            (Self::V311, _) | (Self::V5, 0) => out.extend_from_slice(&[0xE0, 0]),
-            (Self::V5, reason) => out.extend_from_slice(&[0xE0, 1, reason]),
+    /// Appends a DISCONNECT.
+    pub(crate) fn disconnect(self, out: &mut BytesMut, goodbye: Goodbye) {
+        match (self, goodbye) {
+            (Self::V311, _) | (Self::V5, Goodbye::Keep) => out.extend_from_slice(&[0xE0, 0]),
+            (Self::V5, Goodbye::ProtocolError) => out.extend_from_slice(&[0xE0, 1, 0x82]),
+            // Reason 0, and a Session Expiry Interval (0x11) of 0 [MQTT-3.14.2.2.2].
+            (Self::V5, Goodbye::End) => out.extend_from_slice(&[0xE0, 7, 0, 5, 0x11, 0, 0, 0, 0]),
         }
     }
 }
@@ -188,7 +212,7 @@ fn from_v5(packet: v5::Packet) -> Result<Inbound, PacketError> {
                 .properties
                 .and_then(|properties| properties.reason_string),
         },
-        v5::Packet::UnsubAck(_) => Inbound::Other,
+        v5::Packet::UnsubAck(ack) => Inbound::UnsubAck { id: ack.pkid },
         v5::Packet::Connect(..) => return Err(PacketError::Unexpected(1)),
         v5::Packet::PubAck(_) => return Err(PacketError::Unexpected(4)),
         v5::Packet::PubRec(_) => return Err(PacketError::Unexpected(5)),
@@ -230,7 +254,7 @@ fn from_v311(packet: v4::Packet) -> Result<Inbound, PacketError> {
                 })
                 .collect(),
         },
-        v4::Packet::UnsubAck(_) => Inbound::Other,
+        v4::Packet::UnsubAck(ack) => Inbound::UnsubAck { id: ack.pkid },
         v4::Packet::Connect(_) => return Err(PacketError::Unexpected(1)),
         v4::Packet::PubAck(_) => return Err(PacketError::Unexpected(4)),
         v4::Packet::PubRec(_) => return Err(PacketError::Unexpected(5)),
@@ -296,6 +320,8 @@ fn connack_v5(ack: v5::ConnAck) -> ConnAck {
             .and_then(|properties| properties.shared_subscription_available)
             .map(|available| available != 0),
         keep_alive_seconds: given.as_ref().and_then(|properties| properties.server_keep_alive),
+        receive_maximum: given.as_ref().and_then(|properties| properties.receive_max),
+        maximum_packet_bytes: given.as_ref().and_then(|properties| properties.max_packet_size),
     }
 }
 

@@ -1,44 +1,48 @@
-//! The handshake: TCP, CONNECT, CONNACK. SUBSCRIBE is written here and answered on the running connection,
-//! because a resumed session sends messages before SUBACK.
+//! The handshake: TCP, CONNECT, CONNACK.
 
 use std::io;
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use millrace_contract::Value;
+use millrace_contract::status::Reason;
 use rumqttc::mqttbytes::v4;
 use rumqttc::v5::mqttbytes::v5;
 use thiserror::Error;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::connection::Connection;
+use super::login::Login;
 use super::packet::{ConnAck, Inbound, PacketError, Version};
 
 /// How long connecting, and waiting for CONNACK, may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The first byte of a CONNACK.
+const CONNACK: u8 = 0x20;
+
 /// Unsupported protocol version, in MQTT 5's codes.
 const UNSUPPORTED_VERSION: u8 = 0x84;
 
-/// What a lane asks of its broker.
+/// Bad user name or password, in MQTT 5's codes.
+const BAD_LOGIN: u8 = 0x86;
+
+/// Not authorized, in MQTT 5's codes. Some brokers answer it for a wrong password too.
+const NOT_AUTHORIZED: u8 = 0x87;
+
+/// What a client asks of its broker in CONNECT.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionOptions {
     /// Host and port, tried in order.
     pub(crate) addresses: Vec<(String, u16)>,
     pub(crate) client_id: String,
-    /// User name and password.
-    pub(crate) credentials: Option<(Value, Value)>,
+    /// Whether what the broker may hold for this client id is thrown away. Never for a lane: the session is what makes
+    /// a crash lose nothing.
+    pub(crate) clean_start: bool,
     pub(crate) session_expiry_seconds: u32,
     pub(crate) keep_alive_seconds: u16,
     pub(crate) receive_maximum: u16,
-    /// What is subscribed to, as sent: with `$share/...` when shared.
-    pub(crate) filters: Vec<String>,
-    pub(crate) shared: bool,
-    /// Share subscriptions even if the broker says it cannot.
-    pub(crate) assume_shared: bool,
-    pub(crate) qos: u8,
     /// Largest payload held in memory, in bytes.
     pub(crate) max_message_bytes: usize,
 }
@@ -53,27 +57,57 @@ pub(crate) struct Granted {
     pub(crate) maximum_qos: u8,
     pub(crate) shared_subscriptions: bool,
     pub(crate) keep_alive: Duration,
+    pub(crate) receive_maximum: Option<u16>,
+    pub(crate) maximum_packet_bytes: Option<u32>,
 }
 
 /// Why there is no connection.
 #[derive(Debug, Error)]
 pub(crate) enum ConnectError {
-    #[error("cannot connect to {address}: {source}")]
+    #[error(
+        "cannot resolve the host name of {address}: {source}; check spec.urls and the name service of this machine"
+    )]
+    Unresolved { address: String, source: io::Error },
+    #[error("cannot connect to {address}: {source}; check spec.urls, the port, and the network in between")]
     Unreachable { address: String, source: io::Error },
-    #[error("{address} does not answer: no CONNACK within {} s", TIMEOUT.as_secs())]
+    #[error(
+        "{address} does not answer: no CONNACK within {} s; check that an MQTT broker listens there, without TLS",
+        TIMEOUT.as_secs()
+    )]
     Silent { address: String },
-    #[error("{address} closed the connection instead of answering CONNECT")]
+    #[error(
+        "{address} closed the connection instead of answering CONNECT; check that an MQTT broker listens there, \
+         without TLS"
+    )]
     Closed { address: String },
-    #[error("{address} refused the connection: {reason} ({code:#04x})")]
+    #[error("{address} refused the connection: {reason} ({code:#04x}); {}", advice(*.code))]
     Refused {
         address: String,
         code: u8,
         reason: String,
     },
-    #[error("{address} is no MQTT broker, or breaks the protocol: {source}")]
+    #[error(
+        "{address} is no MQTT broker, or breaks the protocol: {source}; check host and port in spec.urls"
+    )]
     Protocol { address: String, source: PacketError },
-    #[error("cannot read the credentials: {place}: {source}")]
+    #[error(
+        "cannot read the credentials: {place}: {source}; check the Secret that spec.auth names, and its keys"
+    )]
     Credentials { place: String, source: io::Error },
+}
+
+/// What to do about a CONNECT that was refused with this code.
+fn advice(code: u8) -> &'static str {
+    match code {
+        BAD_LOGIN => "check spec.auth, the keys of its Secret, and the user at the broker",
+        NOT_AUTHORIZED => {
+            "check spec.auth and the broker's access rules: some brokers say this of a wrong password too"
+        }
+        UNSUPPORTED_VERSION => "set spec.protocolVersion to Auto, or to the version the broker speaks",
+        0x85 => "check the broker's rules for client ids, or choose another spec.session.clientIdPrefix",
+        0x88 | 0x89 | 0x97 | 0x9F => "it is tried again",
+        _ => "see the broker's log",
+    }
 }
 
 impl ConnectError {
@@ -91,24 +125,32 @@ impl ConnectError {
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused { .. })
     }
+
+    /// The word for it in status.
+    pub(crate) fn reason(&self) -> Reason {
+        if self.is_refusal() {
+            Reason::BrokerRefused
+        } else {
+            Reason::BrokerUnreachable
+        }
+    }
 }
 
 /// Connects to the first address that accepts, in the given version of MQTT.
 pub(crate) async fn connect(
     options: &SessionOptions,
+    login: Option<&Login>,
     version: Version,
 ) -> Result<(Connection, Granted), ConnectError> {
-    let login = match &options.credentials {
-        None => None,
-        Some((username, password)) => Some((read(username)?, read(password)?)),
-    };
     let mut last = None;
     for (host, port) in &options.addresses {
         let address = format!("{host}:{port}");
-        match connect_to(options, version, login.as_ref(), host, *port, &address).await {
-            Err(error @ (ConnectError::Unreachable { .. } | ConnectError::Silent { .. })) => {
-                last = Some(error)
-            }
+        match connect_to(options, version, login, host, *port, &address).await {
+            Err(
+                error @ (ConnectError::Unresolved { .. }
+                | ConnectError::Unreachable { .. }
+                | ConnectError::Silent { .. }),
+            ) => last = Some(error),
             other => return other,
         }
     }
@@ -121,7 +163,7 @@ pub(crate) async fn connect(
 async fn connect_to(
     options: &SessionOptions,
     version: Version,
-    login: Option<&(String, String)>,
+    login: Option<&Login>,
     host: &str,
     port: u16,
     address: &str,
@@ -131,9 +173,18 @@ async fn connect_to(
         address: address(),
         source,
     };
-    let stream = timeout(TIMEOUT, TcpStream::connect((host, port)))
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s");
+    let found: Vec<SocketAddr> = timeout(TIMEOUT, lookup_host((host, port)))
         .await
-        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s")))
+        .unwrap_or_else(|_| Err(late()))
+        .map_err(|source| ConnectError::Unresolved {
+            address: address(),
+            source,
+        })?
+        .collect();
+    let stream = timeout(TIMEOUT, TcpStream::connect(&found[..]))
+        .await
+        .unwrap_or_else(|_| Err(late()))
         .map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
     let mut connection = Connection::new(stream, version, options.max_message_bytes);
@@ -146,6 +197,10 @@ async fn connect_to(
             }
             if connection.read().await? == 0 {
                 return Err(Handshake::Closed);
+            }
+            // What begins otherwise may never be complete: it is no MQTT.
+            if !connection.begins_with(CONNACK) {
+                return Err(PacketError::NoConnAck.into());
             }
         }
     };
@@ -173,7 +228,6 @@ async fn connect_to(
         });
     }
     let granted = granted(options, version, &ack);
-    write_subscribe(options, version, connection.out());
     connection.set_keep_alive(granted.keep_alive);
     Ok((connection, granted))
 }
@@ -198,35 +252,12 @@ fn granted(options: &SessionOptions, version: Version, ack: &ConnAck) -> Granted
         maximum_qos: ack.maximum_qos.unwrap_or(2),
         shared_subscriptions: ack.shared_subscriptions.unwrap_or(true),
         keep_alive: Duration::from_secs(keep_alive.into()),
+        receive_maximum: ack.receive_maximum,
+        maximum_packet_bytes: ack.maximum_packet_bytes,
     }
 }
 
-fn read(value: &Value) -> Result<String, ConnectError> {
-    let from_file = |path: &PathBuf| {
-        std::fs::read_to_string(path)
-            .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
-            .map_err(|source| ConnectError::Credentials {
-                place: format!("file {}", path.display()),
-                source,
-            })
-    };
-    match value {
-        Value::Literal(text) => Ok(text.clone()),
-        Value::File(path) => from_file(path),
-        Value::Env(name) => std::env::var(name).map_err(|error| ConnectError::Credentials {
-            place: format!("environment variable {name}"),
-            source: io::Error::new(io::ErrorKind::NotFound, error),
-        }),
-    }
-}
-
-/// Clean start is false, always: the session is what makes a crash lose nothing.
-fn write_connect(
-    options: &SessionOptions,
-    version: Version,
-    login: Option<&(String, String)>,
-    out: &mut BytesMut,
-) {
+fn write_connect(options: &SessionOptions, version: Version, login: Option<&Login>, out: &mut BytesMut) {
     let written = match version {
         Version::V5 => {
             let mut properties = v5::ConnectProperties::new();
@@ -236,12 +267,12 @@ fn write_connect(
             let connect = v5::Connect {
                 keep_alive: options.keep_alive_seconds,
                 client_id: options.client_id.clone(),
-                clean_start: false,
+                clean_start: options.clean_start,
                 properties: Some(properties),
             };
-            let login = login.map(|(username, password)| v5::Login {
-                username: username.clone(),
-                password: password.clone(),
+            let login = login.map(|login| v5::Login {
+                username: login.username.clone(),
+                password: login.password.clone(),
             });
             connect
                 .write(&None, &login, out)
@@ -250,51 +281,12 @@ fn write_connect(
         Version::V311 => {
             let mut connect = v4::Connect::new(options.client_id.clone());
             connect.keep_alive = options.keep_alive_seconds;
-            connect.clean_session = false;
-            if let Some((username, password)) = login {
-                connect.set_login(username, password);
+            connect.clean_session = options.clean_start;
+            if let Some(login) = login {
+                connect.set_login(&login.username, &login.password);
             }
             connect.write(out).map_err(|error| error.to_string())
         }
     };
     debug_assert!(written.is_ok(), "a CONNECT is never too large");
-}
-
-/// The packet identifier of SUBSCRIBE, the only packet with one that the worker starts.
-pub(crate) const SUBSCRIBE_ID: u16 = 1;
-
-/// Everything, on every connect: mosquitto forgets shared subscriptions over a restart, and a connection cut
-/// before SUBACK looks no different. Retained messages come once: Retain Handling 2 for shared subscriptions,
-/// where every lane would get them, 1 for others.
-fn write_subscribe(options: &SessionOptions, version: Version, out: &mut BytesMut) {
-    let written = match version {
-        Version::V5 => {
-            use rumqttc::v5::mqttbytes::qos;
-            let filters = options.filters.iter().map(|path| v5::Filter {
-                path: path.clone(),
-                qos: qos(options.qos).unwrap_or(rumqttc::v5::mqttbytes::QoS::AtLeastOnce),
-                nolocal: false,
-                preserve_retain: true,
-                retain_forward_rule: if options.shared {
-                    v5::RetainForwardRule::Never
-                } else {
-                    v5::RetainForwardRule::OnNewSubscribe
-                },
-            });
-            let mut subscribe = v5::Subscribe::new_many(filters, None);
-            subscribe.pkid = SUBSCRIBE_ID;
-            subscribe.write(out).map_err(|error| error.to_string())
-        }
-        Version::V311 => {
-            use rumqttc::mqttbytes::{QoS, qos};
-            let filters = options.filters.iter().map(|path| v4::SubscribeFilter {
-                path: path.clone(),
-                qos: qos(options.qos).unwrap_or(QoS::AtLeastOnce),
-            });
-            let mut subscribe = v4::Subscribe::new_many(filters);
-            subscribe.pkid = SUBSCRIBE_ID;
-            subscribe.write(out).map_err(|error| error.to_string())
-        }
-    };
-    debug_assert!(written.is_ok(), "a SUBSCRIBE is never too large");
 }

@@ -1,4 +1,5 @@
 mod counts;
+mod orders;
 mod reports;
 mod undeliverable;
 
@@ -6,11 +7,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_contract::{ErrorAction, Ledger};
-use millrace_mapping::{Decision, Mapper, Message, Properties};
+use millrace_mapping::{Decision, Message, Properties};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::deadletter::{Failed, Payload};
 use super::lost::{Known, Lost};
+use super::mappings::Mappings;
 use super::ring::{Ack, NewEntry, Outcome, Ring};
 use crate::kafka::{Headers, OwnedRecord, RecordRef, SendError, Sink};
 use crate::latency::Histogram;
@@ -77,7 +79,7 @@ pub(crate) trait Acks {
 /// Every message received is in exactly one bucket of the [`Ledger`] at every moment.
 pub(crate) struct Lane<S> {
     config: LaneConfig,
-    mapper: Mapper,
+    mappings: Mappings,
     sink: S,
     ring: Ring,
     lost: Lost,
@@ -106,10 +108,10 @@ struct Retry {
 }
 
 impl<S: Sink> Lane<S> {
-    pub(crate) fn new(config: LaneConfig, mapper: Mapper, sink: S, digest_seed: u64) -> Self {
+    pub(crate) fn new(config: LaneConfig, mappings: impl Into<Mappings>, sink: S, digest_seed: u64) -> Self {
         Self {
             config,
-            mapper,
+            mappings: mappings.into(),
             sink,
             ring: Ring::default(),
             lost: Lost::default(),
@@ -169,7 +171,7 @@ impl<S: Sink> Lane<S> {
             Ack::PubAck => 1,
             Ack::PubRec => 2,
         };
-        let decision = self.mapper.map(
+        let decision = self.mappings.map(
             &Message {
                 topic: message.topic,
                 payload: message.payload,

@@ -158,6 +158,11 @@ impl Ring {
         String::from_utf8(bytes.to_vec()).ok()
     }
 
+    /// The number of the oldest message not yet acknowledged, or of the next one if there is none.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
     /// Messages not yet acknowledged.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()

@@ -13,7 +13,7 @@ mod running;
 
 pub(crate) use kafka::{Api, Code, MockKafka};
 pub(crate) use pacer::{Message, Pacer};
-pub(crate) use process::WorkerProcess;
+pub(crate) use process::{POD_UID, WorkerProcess};
 pub(crate) use route::{message, repeat, route, session};
 pub(crate) use running::Running;
 

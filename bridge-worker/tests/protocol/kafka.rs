@@ -85,7 +85,8 @@ impl MockKafka {
         }
     }
 
-    /// Takes no records for one topic of one partition.
+    /// Takes no records for one topic of one partition. Only before the first record for it: MockCluster answers one that
+    /// is sent to a leader who is not any more by reading that leader's name, through a null pointer.
     pub(crate) fn hold_topic(&self, topic: &str) {
         self.lead(topic, 0, None);
     }

@@ -4,9 +4,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
-use millrace_contract::Document;
-use millrace_contract::status::{RouteStatus, Status};
+use millrace_contract::status::{Reason, RouteStatus, Status};
+use millrace_contract::{Assignment, Document, LaneRecord, Live};
 use millrace_testkit::{Port, Process, Usage, wait_until};
+use sha2::Digest as _;
 
 use super::DEADLINE;
 
@@ -14,24 +15,106 @@ use super::DEADLINE;
 pub(crate) struct WorkerProcess {
     pub(crate) process: Process,
     admin: Port,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
+
+/// The uid of the pod of a worker that an operator runs.
+pub(crate) const POD_UID: &str = "6a1f";
 
 impl WorkerProcess {
     #[track_caller]
     pub(crate) fn start(document: &Document) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = folder.path().join("document.json");
-        std::fs::write(&file, serde_json::to_vec(document).expect("JSON")).expect("a file");
-        let admin = Port::free();
+        put(&folder, "document.json", &json(document));
         let mut command = Command::new(env!("CARGO_BIN_EXE_bridge-worker"));
-        command.arg("run").arg("--document").arg(&file);
+        command
+            .arg("run")
+            .arg("--document")
+            .arg(folder.path().join("document.json"));
+        Self::spawn(folder, command)
+    }
+
+    /// As an operator runs it: the document in parts, and no word yet of lanes.
+    #[track_caller]
+    pub(crate) fn operated(document: &Document, ordinal: u16) -> Self {
+        Self::operated_with(document, ordinal, "info")
+    }
+
+    /// The same, and it logs all there is.
+    #[track_caller]
+    pub(crate) fn traced(document: &Document) -> Self {
+        Self::operated_with(document, 0, "trace,librdkafka=trace,rdkafka=trace")
+    }
+
+    #[track_caller]
+    fn operated_with(document: &Document, ordinal: u16, log: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        put(&folder, "settings.json", &json(&document.settings));
+        put(&folder, "live.json", &json(&document.live));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bridge-worker"));
+        command.arg("run");
+        for (flag, file) in [
+            ("--settings", "settings.json"),
+            ("--live", "live.json"),
+            ("--record", "lanes.json"),
+            ("--assignment", "assignment.json"),
+        ] {
+            command.arg(flag).arg(folder.path().join(file));
+        }
+        command
+            .env("POD_NAME", format!("test-worker-{ordinal}"))
+            .env("POD_UID", POD_UID)
+            .env("MILLRACE_LOG", log);
+        Self::spawn(folder, command)
+    }
+
+    #[track_caller]
+    fn spawn(folder: tempfile::TempDir, mut command: Command) -> Self {
+        let admin = Port::free();
         command.args(["--admin", &admin.address().to_string()]);
         Self {
             process: Process::spawn("bridge-worker", command),
             admin,
-            _folder: folder,
+            folder,
         }
+    }
+
+    /// Another live configuration; returns its hash.
+    pub(crate) fn reload(&self, live: &Live) -> String {
+        self.reload_text(&json(live))
+    }
+
+    pub(crate) fn reload_text(&self, text: &str) -> String {
+        put(&self.folder, "live.json", text);
+        hash(text)
+    }
+
+    /// The record that all workers have.
+    pub(crate) fn record(&self, record: &LaneRecord) {
+        put(&self.folder, "lanes.json", &json(record));
+    }
+
+    /// What the pod's annotation says.
+    pub(crate) fn assign(&self, assignment: &Assignment) {
+        put(&self.folder, "assignment.json", &json(assignment));
+    }
+
+    /// These lanes for this pod.
+    pub(crate) fn own(&self, generation: u64, lanes: &[u16]) {
+        self.assign(&Assignment {
+            generation,
+            pod_uid: Some(POD_UID.into()),
+            lanes: lanes.into(),
+            leaving: Vec::new(),
+        });
+    }
+
+    /// The status code of `/readyz`.
+    #[track_caller]
+    pub(crate) fn readyz(&self) -> u16 {
+        let answer = self.ask("/readyz").expect("an answer");
+        let code = answer.split_whitespace().nth(1);
+        code.and_then(|code| code.parse().ok()).expect("a status code")
     }
 
     /// CPU time and memory so far.
@@ -42,16 +125,42 @@ impl WorkerProcess {
 
     /// What `/status` says; `None` while it does not answer.
     pub(crate) fn try_status(&self) -> Option<RouteStatus> {
-        let mut stream = TcpStream::connect(self.admin.address()).ok()?;
-        stream.set_read_timeout(Some(DEADLINE)).ok()?;
-        stream
-            .write_all(b"GET /status HTTP/1.1\r\nHost: worker\r\nConnection: close\r\n\r\n")
-            .ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
+        let answer = self.ask("/status")?;
         let (_, body) = answer.split_once("\r\n\r\n")?;
         let status: Status = serde_json::from_str(body).expect("the contract's status");
         status.routes.into_iter().next()
+    }
+
+    #[track_caller]
+    pub(crate) fn status(&self) -> RouteStatus {
+        self.try_status().expect("an answer of /status")
+    }
+
+    fn ask(&self, path: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(self.admin.address()).ok()?;
+        stream.set_read_timeout(Some(DEADLINE)).ok()?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: worker\r\nConnection: close\r\n\r\n"
+        )
+        .ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    }
+
+    /// Waits for a problem and returns its message.
+    #[track_caller]
+    pub(crate) fn wait_for_problem(&self, reason: Reason) -> String {
+        let mut message = None;
+        self.wait_for(&format!("the problem {reason:?}"), |status| {
+            let mut problems = status.problems.iter();
+            message = problems
+                .find(|problem| problem.reason == reason)
+                .map(|problem| problem.message.clone());
+            message.is_some()
+        });
+        message.expect("it has been waited for")
     }
 
     #[track_caller]
@@ -62,4 +171,20 @@ impl WorkerProcess {
             last.as_ref().is_some_and(&mut condition)
         });
     }
+}
+
+/// Puts a file in the place of another at once, as Kubernetes does.
+fn put(folder: &tempfile::TempDir, name: &str, text: &str) {
+    let new = folder.path().join(format!("{name}.new"));
+    std::fs::write(&new, text).expect("a file");
+    std::fs::rename(new, folder.path().join(name)).expect("a file in place");
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("JSON")
+}
+
+fn hash(text: &str) -> String {
+    let digest = sha2::Sha256::digest(text);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

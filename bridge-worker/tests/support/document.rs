@@ -7,6 +7,10 @@ use millrace_contract::{
 };
 use std::collections::BTreeMap;
 
+/// The topics of a route are in so many parts, each with a filter of its own where there are several lanes: enough that
+/// every lane has some.
+const PARTS: u32 = 8;
+
 /// A route from `<name>/...` at an MQTT broker on the loopback address to one Kafka topic, keyed by the MQTT topic.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -41,26 +45,19 @@ impl Route {
         }
     }
 
-    /// The MQTT topic of a key: with two lanes, each reads every other key.
+    /// The MQTT topic of a key: with several lanes, each reads some of the parts.
     pub fn topic_of(name: &str) -> impl Fn(u32) -> String + Send + Sync + 'static {
         let name = name.to_owned();
-        move |key| {
-            format!(
-                "{name}/{}/{key}",
-                if key.is_multiple_of(2) { "even" } else { "odd" }
-            )
-        }
+        move |key| format!("{name}/{}/{key}", key % PARTS)
     }
 
     /// As the worker reads it.
     pub fn document(&self) -> Document {
         let filters = match self.ordering {
-            Ordering::Unordered => vec![format!("{}/+half/+key", self.name)],
-            Ordering::PerTopic if self.lanes == 1 => vec![format!("{}/+half/+key", self.name)],
-            Ordering::PerTopic => vec![
-                format!("{}/even/+key", self.name),
-                format!("{}/odd/+key", self.name),
-            ],
+            Ordering::PerTopic if self.lanes > 1 => (0..PARTS)
+                .map(|part| format!("{}/{part}/+key", self.name))
+                .collect(),
+            _ => vec![format!("{}/+part/+key", self.name)],
         };
         Document {
             settings: Settings {

@@ -20,6 +20,21 @@ impl<S: Sink> Lane<S> {
         self.stop.as_ref()
     }
 
+    /// Messages taken so far that only a filter matched which the route no longer has.
+    pub(crate) fn late(&self) -> u64 {
+        self.mappings.late()
+    }
+
+    /// A mark behind every message taken so far: see [`Lane::has_acknowledged`].
+    pub(crate) fn mark(&self) -> u64 {
+        self.ring.first() + self.ring.len() as u64
+    }
+
+    /// Whether all messages before a mark have been acknowledged, or their connection is gone.
+    pub(crate) fn has_acknowledged(&self, mark: u64) -> bool {
+        self.ring.first() >= mark
+    }
+
     /// Messages of this connection not yet acknowledged.
     pub(crate) fn window(&self) -> usize {
         self.ring.len()

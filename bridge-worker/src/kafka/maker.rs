@@ -1,0 +1,138 @@
+//! Creating topics, as far as the sink allows it.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use millrace_contract::{Create, TopicPolicy};
+use millrace_mapping::TopicPattern;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::FromClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What may be done about topics, by pattern.
+pub(crate) type Policies = Vec<(TopicPattern, TopicPolicy)>;
+
+/// Creates topics, and describes them.
+pub(crate) struct TopicMaker {
+    policies: Policies,
+    admin: AdminClient<DefaultClientContext>,
+    runtime: tokio::runtime::Runtime,
+    /// Topics created so far, by the index of their policy.
+    created: Mutex<HashMap<usize, u32>>,
+}
+
+/// What came of an attempt to create a topic.
+#[derive(Debug)]
+pub(crate) enum Made {
+    /// It did not exist and does now.
+    Created,
+    /// Somebody else was faster.
+    Exists,
+    /// It may not or cannot be created, and why.
+    No(String),
+    /// Kafka did not answer.
+    Trouble(String),
+}
+
+impl TopicMaker {
+    /// # Errors
+    /// When librdkafka refuses the settings or the system gives no runtime.
+    pub(crate) fn new(policies: Policies, config: &ClientConfig) -> Result<Self, KafkaError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
+        Ok(Self {
+            policies,
+            admin: AdminClient::from_config(config)?,
+            runtime,
+            created: Mutex::default(),
+        })
+    }
+
+    /// The policy for a topic: the longest pattern that matches it.
+    fn policy(&self, topic: &str) -> Option<(usize, &TopicPolicy)> {
+        let policies = self.policies.iter().enumerate();
+        policies
+            .filter(|(_, (pattern, _))| pattern.matches(topic))
+            .max_by_key(|(_, (pattern, _))| pattern.specificity())
+            .map(|(index, (_, policy))| (index, policy))
+    }
+
+    /// Creates a topic that does not exist, if that is allowed.
+    pub(crate) fn make(&self, name: &str) -> Made {
+        let Some((index, policy)) = self
+            .policy(name)
+            .filter(|(_, policy)| policy.create == Create::IfMissing)
+        else {
+            return Made::No(format!(
+                "Kafka has no topic {name:?}: create it, or allow its creation by an entry of the sink's \
+                 spec.topics with a matching pattern and create: IfMissing"
+            ));
+        };
+        let mut created = self.created.lock().unwrap_or_else(PoisonError::into_inner);
+        let created = created.entry(index).or_default();
+        if *created >= policy.max_topics {
+            return Made::No(format!(
+                "Kafka has no topic {name:?}, and {created} topics have been created for pattern {:?} already \
+                 (maxTopics): raise maxTopics if this is meant",
+                policy.pattern
+            ));
+        }
+        let options = AdminOptions::new()
+            .operation_timeout(Some(TIMEOUT))
+            .request_timeout(Some(TIMEOUT));
+        let topic = new_topic(name, policy);
+        let outcome = self
+            .runtime
+            .block_on(self.admin.create_topics([&topic], &options));
+        match outcome.map(|results| results.into_iter().next()) {
+            Ok(Some(Ok(_))) => {
+                *created += 1;
+                tracing::info!(
+                    topic = name,
+                    partitions = policy.partitions,
+                    "created a Kafka topic"
+                );
+                Made::Created
+            }
+            Ok(Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists)))) | Ok(None) => Made::Exists,
+            Ok(Some(Err((_, code)))) => Made::No(format!(
+                "Kafka has no topic {name:?} and refused to create it: {code}; create it by hand, or correct \
+                 partitions, replicationFactor and config of the sink's spec.topics entry {:?}",
+                policy.pattern
+            )),
+            Err(error) => Made::Trouble(error.to_string()),
+        }
+    }
+
+    /// The configuration of a topic, by Kafka's names. `None` when Kafka does not tell: not every Kafka lets every
+    /// client describe configurations.
+    pub(super) fn describe(&self, topic: &str) -> Option<HashMap<String, Option<String>>> {
+        let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
+        let outcome = self.runtime.block_on(
+            self.admin
+                .describe_configs(&[ResourceSpecifier::Topic(topic)], &options),
+        );
+        let resource = outcome.ok()?.into_iter().next()?.ok()?;
+        let entries = resource.entries.into_iter();
+        Some(entries.map(|entry| (entry.name, entry.value)).collect())
+    }
+}
+
+fn new_topic<'a>(name: &'a str, policy: &'a TopicPolicy) -> NewTopic<'a> {
+    let replication = TopicReplication::Fixed(policy.replication_factor);
+    let mut topic = NewTopic::new(name, policy.partitions, replication);
+    for (key, value) in &policy.config {
+        topic = topic.set(key, value);
+    }
+    if policy.replication_factor >= 3 && !policy.config.contains_key("min.insync.replicas") {
+        topic = topic.set("min.insync.replicas", "2");
+    }
+    topic
+}

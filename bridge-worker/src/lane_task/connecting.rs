@@ -1,0 +1,89 @@
+//! A lane connects, and says what it wants on the connection.
+
+use std::time::Duration;
+
+use millrace_contract::ProtocolVersion;
+use millrace_contract::status::LaneState;
+
+use super::taking::paths;
+use super::talk::Talk;
+use super::{Command, Leaving, Runner};
+use crate::mqtt::{ConnectError, Connection, Version, connect};
+
+impl Runner {
+    /// Connects once. `Err`: how long to wait before the next attempt.
+    pub(super) async fn connect(&mut self) -> Result<(Connection, Talk), Duration> {
+        let is_leaving = self.command == Command::Leave;
+        self.task.report.state(if is_leaving {
+            LaneState::Leaving
+        } else {
+            LaneState::Connecting
+        });
+        let mut session = self.task.plan.session.clone();
+        session.max_message_bytes = self.max_message_bytes();
+        session.clean_start = self.leaving == Leaving::Overwriting;
+        let login = self.task.logins.for_attempt(self.login_refused);
+        let mut orders = self.task.orders.clone();
+        let attempt = async {
+            let login = login?;
+            let (connection, granted) = connect(&session, login.0.as_ref(), self.version).await?;
+            Ok((connection, granted, login))
+        };
+        let outcome = tokio::select! {
+            outcome = attempt => outcome,
+            _ = orders.wait_for(|orders| !orders.command.connects()) => return Err(Duration::ZERO),
+        };
+        let (mut connection, granted, login) = outcome.map_err(|error| self.not_connected(&error))?;
+        self.login_refused = false;
+        let login = self.task.logins.has_worked(login);
+        self.v5_has_worked |= granted.version == Version::V5;
+        self.task.lane.connected(granted.session_present);
+        self.task.report.connected(&granted, &session, login);
+        let mut talk = Talk::new(granted, login, is_leaving);
+        self.introduce(&mut connection, &mut talk);
+        Ok((connection, talk))
+    }
+
+    /// SUBSCRIBE to everything, on every connect: mosquitto forgets shared subscriptions over a restart, and a
+    /// connection cut before SUBACK looks no different. A resumed session sends messages before SUBACK.
+    ///
+    /// It may also hold subscriptions of filters that are retired, or that another lane reads since the number of
+    /// lanes was changed: UNSUBSCRIBE follows.
+    fn introduce(&mut self, connection: &mut Connection, talk: &mut Talk) {
+        let plan = &self.task.plan;
+        let mine = match self.command {
+            Command::Leave => Vec::new(),
+            _ => paths(&self.readings),
+        };
+        let mut gone = match talk.granted.session_present {
+            true => self.live.paths(plan),
+            false => paths(&self.wet),
+        };
+        if self.command == Command::Leave && !talk.granted.session_present {
+            gone.clear();
+        }
+        gone.retain(|path| !mine.contains(path));
+        talk.ask(connection, mine, gone, self.live.qos, plan.share.is_some());
+        if !talk.is_subscribing() && !talk.is_leaving {
+            self.task.report.up();
+            self.task.report.acts_by(self.live.revision);
+        }
+    }
+
+    /// What follows from an attempt that failed: how long to wait before the next.
+    fn not_connected(&mut self, error: &ConnectError) -> Duration {
+        let automatic = self.task.plan.protocol == ProtocolVersion::Auto;
+        if automatic && error.suggests_other_version(self.v5_has_worked) {
+            self.version = match self.version {
+                Version::V5 => Version::V311,
+                Version::V311 => Version::V5,
+            };
+        } else if automatic && self.v5_has_worked {
+            self.version = Version::V5;
+        }
+        // In turns: the login that has worked before, and what the files say now.
+        self.login_refused = error.is_refusal() && !self.login_refused;
+        self.task.report.failed(error.reason(), &error.to_string());
+        self.backoff.next()
+    }
+}

@@ -1,0 +1,75 @@
+//! Another configuration while the route runs.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use millrace_contract::Live;
+
+use super::lanes::Lanes;
+use super::{Route, Worker, lock};
+use crate::config::{self, ConfigError};
+
+impl Worker {
+    /// Has every lane take over another configuration, between two messages and without a new connection. `hash` is
+    /// what `/status` reports once all lanes act by it. A route that a message had stopped goes on: the message comes
+    /// again and is mapped anew.
+    ///
+    /// # Errors
+    /// When it cannot be used: the one before stays in use, and `/status` says so.
+    pub fn reload(&self, live: &Live, hash: String) -> Result<(), ConfigError> {
+        self.route.reload(live, hash)
+    }
+
+    /// A changed configuration cannot even be read: `message` says why. The one before stays in use, and `/status`
+    /// says so until another one can be used.
+    pub fn refuse_reload(&self, message: &str) {
+        self.route.refuse(&mut lock(&self.route.lanes), message);
+    }
+}
+
+impl Route {
+    fn reload(&self, live: &Live, hash: String) -> Result<(), ConfigError> {
+        let mut lanes = lock(&self.lanes);
+        let dry = self.dry(&lanes);
+        let plan = match lanes.live.follow(live, hash, &dry) {
+            Ok(plan) => plan,
+            Err(error) => {
+                self.refuse(&mut lanes, &error.to_string());
+                return Err(error);
+            }
+        };
+        tracing::info!(live = plan.hash, "taking over a changed configuration");
+        self.topics.renew(config::known_topics(live));
+        self.producer.set_max_message_bytes(plan.max_message_bytes);
+        lanes.live = Arc::new(plan);
+        lanes.refused = None;
+        lanes.stopped = None;
+        lanes.reloads += 1;
+        self.tell(&lanes);
+        Ok(())
+    }
+
+    fn refuse(&self, lanes: &mut Lanes, message: &str) {
+        let message = format!(
+            "the changed configuration cannot be used: {message}; the one before is still in use: correct the route"
+        );
+        tracing::error!("{message}");
+        lanes.refused = Some(message);
+        lanes.refusals += 1;
+    }
+
+    /// Filters that are retired and have run dry, in all lanes of this process that have read them.
+    pub(super) fn dry(&self, lanes: &Lanes) -> BTreeSet<String> {
+        let all = lanes.owned.iter().filter_map(|lane| lanes.handles.get(lane));
+        let mut sets = all.map(|handle| handle.report.view().1.dry);
+        let Some(first) = sets.next() else {
+            return BTreeSet::new();
+        };
+        let is_shared = self.plans.iter().any(|plan| plan.share.is_some());
+        sets.fold(first, |dry, other| match is_shared {
+            true => dry.intersection(&other).cloned().collect(),
+            // Each filter was read by one lane.
+            false => dry.union(&other).cloned().collect(),
+        })
+    }
+}

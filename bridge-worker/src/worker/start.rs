@@ -1,0 +1,117 @@
+//! Starting a route: everything but its lanes.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use millrace_contract::Document;
+use tokio::sync::watch;
+
+use super::lanes::Lanes;
+use super::{Route, StartError, Worker, credentials};
+use crate::config::{self, LivePlan};
+use crate::kafka::{
+    ClientSettings, KafkaState, MAX_BATCH_BYTES, Mailbox, Producer, TopicKeeper, TopicMaker, Topics,
+    client_config,
+};
+use crate::logins::Logins;
+use crate::random;
+
+impl Worker {
+    pub(super) fn new(
+        document: Document,
+        hash: String,
+        pod_uid: Option<String>,
+        is_operated: bool,
+    ) -> Result<Self, StartError> {
+        let plans = config::plan(&document.settings)?;
+        let live = LivePlan::first(&document.live, hash)?;
+        let policies = config::topic_policies(&document.settings.sink)?;
+        let client = ClientSettings::of(&document);
+        let topics = Arc::new(Topics::new(config::known_topics(&document.live)));
+        let kafka = Arc::new(KafkaState::default());
+        let mailboxes: Arc<[Mailbox]> = plans.iter().map(|_| Mailbox::default()).collect();
+        let producer = Producer::new(
+            client.clone(),
+            Arc::clone(&mailboxes),
+            Arc::clone(&kafka),
+            Arc::clone(&topics),
+        )?;
+        let maker = TopicMaker::new(policies, &client_config(&client, MAX_BATCH_BYTES, true)?)?;
+        let keeper = TopicKeeper::new(
+            Arc::clone(&topics),
+            Arc::clone(&producer),
+            Arc::clone(&kafka),
+            maker,
+        );
+        let poll = producer.spawn()?;
+        // Not waited for at the end: it may be in a request that takes seconds, and holds nothing of a message.
+        keeper.spawn()?;
+        let (threads, last) = channel();
+        let ended = wait_for(last, poll, &producer, &topics)?;
+        let route = Route {
+            logins: Arc::new(Logins::new(document.settings.broker.credentials.clone())),
+            settings: document.settings,
+            pod_uid,
+            is_operated,
+            plans,
+            mailboxes,
+            producer,
+            topics,
+            kafka,
+            seed: random::number(),
+            started: Instant::now(),
+            lanes: Mutex::new(Lanes::new(live, threads)),
+            rates: Mutex::default(),
+            has_been_ready: AtomicBool::new(false),
+        };
+        let route = Arc::new(route);
+        if route.logins.can_change() {
+            watch_credentials(&route)?;
+        }
+        Ok(Self { route, ended })
+    }
+}
+
+/// Not waited for at the end either: it holds nothing of a message.
+fn watch_credentials(route: &Arc<Route>) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let route = Arc::downgrade(route);
+    std::thread::Builder::new()
+        .name("credentials".into())
+        .spawn(move || runtime.block_on(credentials::watch(route)))?;
+    Ok(())
+}
+
+/// Waits, in a thread of its own, for the threads of the lanes, once they are told to end, and then ends the rest.
+fn wait_for(
+    last: Receiver<Vec<JoinHandle<()>>>,
+    poll: JoinHandle<()>,
+    producer: &Arc<Producer>,
+    topics: &Arc<Topics>,
+) -> std::io::Result<watch::Receiver<bool>> {
+    let (producer, topics) = (Arc::clone(producer), Arc::clone(topics));
+    let (sender, receiver) = watch::channel(false);
+    std::thread::Builder::new()
+        .name("worker-end".into())
+        .spawn(move || {
+            for threads in last {
+                threads.into_iter().for_each(join);
+            }
+            topics.stop();
+            producer.stop();
+            join(poll);
+            sender.send_replace(true);
+        })?;
+    Ok(receiver)
+}
+
+pub(super) fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread of the worker panicked");
+    }
+}

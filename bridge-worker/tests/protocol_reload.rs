@@ -1,0 +1,306 @@
+//! A changed configuration taken over while the worker runs: what goes over the wire, and how messages are mapped.
+
+#[path = "protocol/harness.rs"]
+mod harness;
+
+use std::time::{Duration, Instant};
+
+use harness::{DEADLINE, MockKafka, QUIET, WorkerProcess, message, repeat, route, session};
+use millrace_contract::status::{Phase, Reason};
+use millrace_contract::{Document, ErrorAction, Live, Mapping, Retired, Subscription};
+use millrace_testkit::wire::Publish;
+use millrace_testkit::{ScriptedBroker, wait_until};
+
+/// How soon a changed file has to be in effect.
+const EFFECTIVE: Duration = Duration::from_secs(2);
+
+fn parts() -> (ScriptedBroker, MockKafka) {
+    (
+        ScriptedBroker::start(),
+        MockKafka::start(&["out.a", "new.a", "dead"]),
+    )
+}
+
+fn worker(document: &Document) -> WorkerProcess {
+    let worker = WorkerProcess::operated(document, 0);
+    worker.own(1, &[0]);
+    worker
+}
+
+fn filters(filters: &[&str]) -> Vec<Subscription> {
+    let subscription = |filter: &&str| Subscription {
+        filter: (*filter).to_owned(),
+    };
+    filters.iter().map(subscription).collect()
+}
+
+fn to(mapping: &Mapping, topic: &str) -> Mapping {
+    Mapping {
+        topic: format!("{topic}.{{stream}}"),
+        allowed_topics: vec![format!("{topic}.*")],
+        ..mapping.clone()
+    }
+}
+
+/// As `live`, with another filter and another topic.
+fn other(live: &Live) -> Live {
+    let mut other = live.clone();
+    other.source.subscriptions = filters(&["other/+stream/#"]);
+    other.mapping = to(&live.mapping, "new");
+    other
+}
+
+#[test]
+fn new_filters_are_subscribed_then_old_ones_unsubscribed_on_the_connection_there_is() {
+    let (broker, kafka) = parts();
+    let document = route(&broker, kafka.bootstrap());
+    let worker = worker(&document);
+    let mut connection = session(&broker, false);
+    let started = Instant::now();
+    let hash = worker.reload(&other(&document.live));
+    let subscribe = connection.expect_subscribe();
+    let [filter] = &subscribe.filters[..] else {
+        panic!("{subscribe:?}")
+    };
+    assert_eq!((filter.filter.as_str(), filter.qos), ("other/+/#", 1));
+    connection.assert_silent(QUIET);
+    assert_ne!(worker.status().live, hash, "not before it is granted");
+    connection.send_suback(subscribe.packet_id, &[1]);
+    let (packet_id, gone) = connection.expect_unsubscribe();
+    assert_eq!(gone, ["in/+/#"]);
+    worker.wait_for("the new configuration", |status| status.live == hash);
+    assert!(started.elapsed() < EFFECTIVE, "{:?}", started.elapsed());
+
+    // What still comes for the old filter is mapped as it was.
+    connection.publish_all([
+        message("a", 1, "late"),
+        Publish::new("other/a/x", "new").qos(1, 2),
+    ]);
+    connection.expect_pubacks([1, 2]);
+    connection.send_unsuback(packet_id, &[0]);
+    connection.publish(message("a", 3, "later"));
+    connection.expect_puback(3);
+    assert_eq!(kafka.values("out.a"), ["late", "later"]);
+    assert_eq!(kafka.values("new.a"), ["new"]);
+    assert_eq!(worker.status().retired, [""; 0]);
+    wait_until(DEADLINE, "the old filter to run dry", || {
+        worker.status().retired == ["in/+stream/#"]
+    });
+    assert_eq!(worker.status().lanes[0].connections, 1);
+
+    // On the next connection everything is said again.
+    connection.reset();
+    let mut connection = broker.accept();
+    let (_, subscribe) = connection.accept_session(true);
+    assert_eq!(subscribe.filters[0].filter, "other/+/#");
+    assert_eq!(connection.expect_unsubscribe().1, ["in/+/#"]);
+}
+
+#[test]
+fn a_filter_runs_dry_only_after_silence_acks_and_an_answered_ping() {
+    let (broker, kafka) = parts();
+    let document = route(&broker, kafka.bootstrap());
+    let worker = worker(&document);
+    let mut connection = session(&broker, false);
+    connection.answer_pings(false);
+    worker.reload(&other(&document.live));
+    let subscribe = connection.expect_subscribe();
+    connection.send_suback(subscribe.packet_id, &[1]);
+    let (packet_id, _) = connection.expect_unsubscribe();
+    kafka.hold();
+    // A broker with a full window is silent too.
+    connection.publish(message("a", 1, "late"));
+    connection.send_unsuback(packet_id, &[0]);
+    connection.assert_silent(Duration::from_secs(3));
+    kafka.release();
+    connection.expect_puback(1);
+    connection.expect_pingreq();
+    connection.publish(message("a", 2, "later"));
+    connection.expect_puback(2);
+    connection.send_pingresp();
+    connection.expect_pingreq();
+    assert_eq!(worker.status().retired, [""; 0]);
+    connection.send_pingresp();
+    worker.wait_for("the old filter to run dry", |status| {
+        status.retired == ["in/+stream/#"]
+    });
+}
+
+#[test]
+fn filters_retired_before_the_process_are_unsubscribed_and_keep_their_mapping() {
+    let (broker, kafka) = parts();
+    let mut document = route(&broker, kafka.bootstrap());
+    let old = document.live.clone();
+    document.live = other(&old);
+    document.live.retired = vec![Retired {
+        subscriptions: old.source.subscriptions,
+        payload: old.source.payload,
+        mapping: old.mapping,
+    }];
+    let worker = worker(&document);
+    let mut connection = broker.accept();
+    let (_, subscribe) = connection.accept_session(true);
+    assert_eq!(subscribe.filters[0].filter, "other/+/#");
+    let (packet_id, gone) = connection.expect_unsubscribe();
+    assert_eq!(gone, ["in/+/#"]);
+    connection.publish(message("a", 1, "late"));
+    connection.expect_puback(1);
+    assert_eq!(kafka.values("out.a"), ["late"]);
+    connection.send_unsuback(packet_id, &[0]);
+    worker.wait_for("the old filter to run dry", |status| {
+        status.retired == ["in/+stream/#"]
+    });
+    // The operator has seen it, and forgets it.
+    document.live.retired.clear();
+    let hash = worker.reload(&document.live);
+    worker.wait_for("the new configuration", |status| {
+        status.live == hash && status.retired.is_empty()
+    });
+    connection.assert_silent(QUIET);
+}
+
+#[test]
+fn a_filter_that_comes_back_is_subscribed_again() {
+    let (broker, kafka) = parts();
+    let document = route(&broker, kafka.bootstrap());
+    let worker = worker(&document);
+    let mut connection = session(&broker, false);
+    for (live, new, gone) in [
+        (other(&document.live), "other/+/#", "in/+/#"),
+        (document.live.clone(), "in/+/#", "other/+/#"),
+    ] {
+        let hash = worker.reload(&live);
+        let subscribe = connection.expect_subscribe();
+        assert_eq!(subscribe.filters.len(), 1);
+        assert_eq!(subscribe.filters[0].filter, new);
+        connection.send_suback(subscribe.packet_id, &[1]);
+        let (packet_id, filters) = connection.expect_unsubscribe();
+        assert_eq!(filters, [gone]);
+        connection.send_unsuback(packet_id, &[0]);
+        worker.wait_for("the new configuration", |status| status.live == hash);
+    }
+    connection.publish(message("a", 1, "x"));
+    connection.expect_puback(1);
+    assert_eq!(kafka.values("out.a"), ["x"]);
+}
+
+#[test]
+fn mapping_limits_and_what_happens_to_errors_take_effect_without_a_word_to_the_broker() {
+    let (broker, kafka) = parts();
+    let document = route(&broker, kafka.bootstrap());
+    let worker = worker(&document);
+    let mut connection = session(&broker, false);
+    let mut live = document.live.clone();
+    live.mapping = to(&live.mapping, "new");
+    live.max_message_bytes = 10;
+    live.on_error.action = ErrorAction::Discard;
+    live.on_error.dead_letter_topic = None;
+    let started = Instant::now();
+    let hash = worker.reload(&live);
+    worker.wait_for("the new configuration", |status| status.live == hash);
+    assert!(started.elapsed() < EFFECTIVE, "{:?}", started.elapsed());
+    connection.publish_all([message("a", 1, "x"), message("a", 2, "more than ten bytes")]);
+    connection.expect_pubacks([1, 2]);
+    assert_eq!(kafka.values("new.a"), ["x"]);
+    let ledger = worker.status().ledger;
+    assert_eq!((ledger.written, ledger.discarded), (1, 1));
+}
+
+#[test]
+fn a_changed_qos_is_subscribed_again() {
+    let (broker, kafka) = parts();
+    let document = route(&broker, kafka.bootstrap());
+    let worker = worker(&document);
+    let mut connection = session(&broker, false);
+    let mut live = document.live.clone();
+    live.source.qos = 2;
+    let hash = worker.reload(&live);
+    let subscribe = connection.expect_subscribe();
+    let filter = &subscribe.filters[0];
+    assert_eq!((filter.filter.as_str(), filter.qos), ("in/+/#", 2));
+    connection.send_suback(subscribe.packet_id, &[2]);
+    worker.wait_for("the new configuration", |status| status.live == hash);
+    connection.assert_silent(QUIET);
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_is_named_and_the_one_before_goes_on() {
+    let (broker, kafka) = parts();
+    let document = route(&broker, kafka.bootstrap());
+    let worker = worker(&document);
+    let mut connection = session(&broker, false);
+    let mut bad_filter = document.live.clone();
+    bad_filter.source.subscriptions.extend(filters(&["in/#/x"]));
+    let mut bad_mapping = document.live.clone();
+    bad_mapping.mapping.key = "{nothing}".into();
+    let mut id = 0;
+    for (text, words) in [
+        ("{".to_owned(), "live.json"),
+        (
+            serde_json::to_string(&bad_filter).unwrap(),
+            "source.subscriptions[1].filter",
+        ),
+        (serde_json::to_string(&bad_mapping).unwrap(), "nothing"),
+    ] {
+        worker.reload_text(&text);
+        wait_until(DEADLINE, "the problem to be named", || {
+            let problem = worker.wait_for_problem(Reason::ConfigurationRefused);
+            problem.contains(words) && problem.contains("still in use")
+        });
+        id += 1;
+        connection.publish(message("a", id, "x"));
+        connection.expect_puback(id);
+    }
+    assert_eq!(kafka.count("out.a"), 3);
+    let mut good = document.live.clone();
+    good.mapping = to(&good.mapping, "new");
+    let hash = worker.reload(&good);
+    worker.wait_for("the new configuration", |status| {
+        status.live == hash && status.problems.is_empty()
+    });
+    connection.publish(message("a", 9, "x"));
+    connection.expect_puback(9);
+    assert_eq!(kafka.count("new.a"), 1);
+}
+
+#[test]
+fn a_route_that_a_message_has_stopped_goes_on_when_it_is_corrected() {
+    let (broker, kafka) = parts();
+    let mut document = route(&broker, kafka.bootstrap());
+    document.live.on_error.action = ErrorAction::Stop;
+    document.live.on_error.dead_letter_topic = None;
+    document.live.mapping.allowed_topics = vec!["out.b".into()];
+    let worker = worker(&document);
+    let mut connection = session(&broker, false);
+    connection.publish(message("a", 1, "x"));
+    worker.wait_for("the route to be stopped", |status| status.phase == Phase::Stopped);
+    assert_eq!(connection.expect_disconnect(), 0, "the session is kept");
+    connection.close();
+    broker.assert_no_connection(QUIET);
+
+    document.live.mapping.allowed_topics = vec!["out.*".into()];
+    worker.reload(&document.live);
+    let mut connection = session(&broker, true);
+    connection.publish(repeat("a", 1, "x"));
+    connection.expect_puback(1);
+    assert_eq!(kafka.values("out.a"), ["x"]);
+    worker.wait_for("the route to run", |status| {
+        status.phase == Phase::Running && status.problems.is_empty() && status.ledger.in_flight == 0
+    });
+    assert_eq!(worker.status().ledger.balance(), 0);
+}
+
+#[test]
+fn a_refused_new_filter_is_named_and_the_old_one_is_kept() {
+    let (broker, kafka) = parts();
+    let document = route(&broker, kafka.bootstrap());
+    let worker = worker(&document);
+    let mut connection = session(&broker, false);
+    worker.reload(&other(&document.live));
+    let subscribe = connection.expect_subscribe();
+    connection.send_suback(subscribe.packet_id, &[0x87]);
+    let problem = worker.wait_for_problem(Reason::SubscriptionRefused);
+    assert!(problem.contains("other/+/#"), "{problem}");
+    // No UNSUBSCRIBE has come: the broker goes on collecting for the old filter.
+    connection.expect_end();
+}
