@@ -58,6 +58,11 @@ image: ## the product's image, millrace.dev/millrace:local
 	$(CARGO) build --release --workspace --bins
 	scripts/image.sh
 
+.PHONY: e2e
+e2e: test-deps ## the tests in a cluster of three nodes that is made for them
+	$(CARGO) build --release --workspace --bins
+	e2e/run
+
 .PHONY: kind-up
 kind-up: ## a cluster of three nodes on this machine (the first time it is built: see e2e/README.md)
 	e2e/kind/up

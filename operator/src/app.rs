@@ -23,13 +23,14 @@ pub fn main(cli: Cli) -> anyhow::Result<()> {
     // The first one wins, and there is no other.
     rustls::crypto::ring::default_provider().install_default().ok();
     match cli.command {
-        Command::Crds(Crds { apply: false }) => {
+        Command::Crds(Crds { apply: None }) => {
             print!("{}", millrace_crds::crd_yaml()?);
             Ok(())
         }
-        Command::Crds(Crds { apply: true }) => runtime()?.block_on(async {
+        Command::Crds(Crds { apply: Some(names) }) => runtime()?.block_on(async {
+            telemetry::init(crate::cli::LogFormat::Auto, "info")?;
             let cluster = connect(Metrics::default()).await?;
-            definitions::apply(&cluster)
+            definitions::apply(&cluster, &names)
                 .await
                 .context("the CustomResourceDefinitions cannot be written")
         }),

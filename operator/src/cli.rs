@@ -79,9 +79,9 @@ pub(crate) struct Run {
 /// What `crds` takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Crds {
-    /// Writes them to the cluster instead of printing them.
-    #[arg(long)]
-    pub(crate) apply: bool,
+    /// Writes those with these names to the cluster instead of printing all; without a name, all.
+    #[arg(long, value_name = "NAME", num_args = 0..)]
+    pub(crate) apply: Option<Vec<String>>,
 }
 
 /// What `uninstall` takes.

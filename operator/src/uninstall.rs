@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use millrace_crds::TopicRoute;
 use serde_json::json;
@@ -25,10 +26,12 @@ pub(crate) async fn run(cluster: &Cluster, args: &Uninstall) -> anyhow::Result<(
     };
     for scope in scopes {
         let api: Api<TopicRoute> = scope.api(cluster.client());
-        let routes = api
-            .list(&ListParams::default())
-            .await
-            .context("TopicRoutes cannot be listed")?;
+        let routes = match api.list(&ListParams::default()).await {
+            Ok(routes) => routes,
+            // Without the definitions there are no routes either.
+            Err(kube::Error::Api(status)) if status.code == 404 => continue,
+            Err(error) => return Err(error).context("TopicRoutes cannot be listed"),
+        };
         for route in routes {
             release(cluster, &route).await?;
         }
@@ -48,14 +51,24 @@ async fn stop(cluster: &Cluster, args: &Uninstall) -> anyhow::Result<()> {
         Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
         Err(error) => return Err(error).context("the operator cannot be stopped"),
     }
+    let selector = api
+        .get(&args.deployment)
+        .await?
+        .spec
+        .and_then(|spec| spec.selector.match_labels);
+    let selector: Vec<String> = selector
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    // A Deployment no longer counts pods that are on their way out, and one of those may still be at work.
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), &args.namespace);
     let until = tokio::time::Instant::now() + PATIENCE;
     loop {
-        let running = api
-            .get_scale(&args.deployment)
-            .await?
-            .status
-            .map_or(0, |status| status.replicas);
-        if running == 0 {
+        let left = pods
+            .list_metadata(&ListParams::default().labels(&selector.join(",")))
+            .await?;
+        if left.items.is_empty() {
             return Ok(());
         }
         if tokio::time::Instant::now() > until {

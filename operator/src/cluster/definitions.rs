@@ -8,15 +8,23 @@ use millrace_crds::{CRD_VERSION, CRD_VERSION_ANNOTATION};
 use super::Cluster;
 use crate::names;
 
-/// Writes all of them, over whatever is there.
+/// Writes those with these names, or all, over what is there; a newer version is left alone.
 ///
 /// # Errors
 /// If the API server does not take one.
-pub async fn apply(cluster: &Cluster) -> anyhow::Result<()> {
+pub async fn apply(cluster: &Cluster, only: &[String]) -> anyhow::Result<()> {
     let api: Api<CustomResourceDefinition> = Api::all(cluster.client());
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
     for crd in millrace_crds::crds() {
         let name = crd.metadata.name.clone().unwrap_or_default();
+        if !only.is_empty() && !only.contains(&name) {
+            continue;
+        }
+        let there = cluster.call("get", api.get_opt(&name)).await?;
+        if there.as_ref().is_some_and(|there| version(there) > CRD_VERSION) {
+            tracing::info!(name, "is newer than this program and left alone");
+            continue;
+        }
         cluster
             .call("patch", api.patch(&name, &params, &Patch::Apply(&crd)))
             .await?;
@@ -50,12 +58,7 @@ pub async fn check(cluster: &Cluster) -> anyhow::Result<()> {
                 return Err(error).with_context(|| format!("CustomResourceDefinition {name} cannot be read"));
             }
         };
-        let version = there
-            .metadata
-            .annotations
-            .as_ref()
-            .and_then(|all| all.get(CRD_VERSION_ANNOTATION));
-        let version: u32 = version.and_then(|text| text.parse().ok()).unwrap_or_default();
+        let version = version(&there);
         if version < CRD_VERSION {
             bail!(
                 "CustomResourceDefinition {name} has version {version}, older than {CRD_VERSION}, which this operator \
@@ -64,4 +67,14 @@ pub async fn check(cluster: &Cluster) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The version that a definition says it has; one that says nothing is older than all that do.
+fn version(crd: &CustomResourceDefinition) -> u32 {
+    let text = crd
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get(CRD_VERSION_ANNOTATION));
+    text.and_then(|text| text.parse().ok()).unwrap_or_default()
 }

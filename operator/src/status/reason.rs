@@ -121,3 +121,33 @@ impl From<WorkerReason> for Reason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Set to write the table instead of comparing it.
+    const UPDATE: &str = "UPDATE";
+
+    #[test]
+    fn every_reason_is_documented() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/conditions.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let rows: String = Reason::ALL
+            .iter()
+            .map(|(reason, text)| format!("| `{reason}` |{text} |\n"))
+            .collect();
+        let (before, rest) = page.split_once("<!-- reasons -->\n").unwrap();
+        let (_, after) = rest.split_once("<!-- end -->").unwrap();
+        let expected =
+            format!("{before}<!-- reasons -->\n| reason | meaning |\n|---|---|\n{rows}<!-- end -->{after}");
+        if std::env::var_os(UPDATE).is_some() {
+            std::fs::write(path, &expected).unwrap();
+        } else {
+            assert!(
+                page == expected,
+                "docs/conditions.md: write it with UPDATE=1 and this test"
+            );
+        }
+    }
+}
