@@ -217,7 +217,7 @@ mod tests {
             "mapping": {"topic": "out", "allowedTopics": ["out"], "key": ""},
             "onError": {"action": "Stop"},
             "maxMessageBytes": 1,
-            "timeouts": {"drainMs": 1, "failoverMs": 1, "leaveMs": 1},
+            "timeouts": {"drainMs": 1, "failoverMs": 1},
         }))
         .unwrap()
     }

@@ -6,10 +6,7 @@ use millrace_contract::{
     VERSION,
 };
 use std::collections::BTreeMap;
-
-/// The topics of a route are in so many parts, each with a filter of its own where there are several lanes: enough that
-/// every lane has some.
-const PARTS: u32 = 8;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// A route from `<name>/...` at an MQTT broker on the loopback address to one Kafka topic, keyed by the MQTT topic.
 #[derive(Clone, Debug)]
@@ -45,19 +42,19 @@ impl Route {
         }
     }
 
-    /// The MQTT topic of a key: with several lanes, each reads some of the parts.
+    /// The MQTT topic of a key: with two lanes, each reads every other key.
     pub fn topic_of(name: &str) -> impl Fn(u32) -> String + Send + Sync + 'static {
-        let name = name.to_owned();
-        move |key| format!("{name}/{}/{key}", key % PARTS)
+        let halves = halves(name);
+        move |key| format!("{}/{key}", halves[key as usize % 2])
     }
 
     /// As the worker reads it.
     pub fn document(&self) -> Document {
         let filters = match self.ordering {
-            Ordering::PerTopic if self.lanes > 1 => (0..PARTS)
-                .map(|part| format!("{}/{part}/+key", self.name))
-                .collect(),
-            _ => vec![format!("{}/+part/+key", self.name)],
+            Ordering::PerTopic if self.lanes > 1 => {
+                halves(&self.name).map(|half| format!("{half}/+key")).into()
+            }
+            _ => vec![format!("{}/+half/+key", self.name)],
         };
         Document {
             settings: Settings {
@@ -123,4 +120,19 @@ impl Route {
             },
         }
     }
+}
+
+/// Two parts of a route's topics, `<name>/<number>`, of which the first is read by the first of two lanes and the other
+/// by the second: a filter's lane is the one whose hash with the filter is the largest.
+fn halves(name: &str) -> [String; 2] {
+    let lane = |part: &String| {
+        let filter = format!("{part}/+");
+        (0..2).max_by_key(|lane| xxh3_64_with_seed(filter.as_bytes(), *lane))
+    };
+    [0, 1].map(|wanted| {
+        let mut parts = (0..1_000).map(|number| format!("{name}/{number}"));
+        parts
+            .find(|part| lane(part) == Some(wanted))
+            .expect("a filter for the lane")
+    })
 }
