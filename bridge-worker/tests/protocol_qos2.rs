@@ -5,7 +5,7 @@ mod harness;
 
 use harness::{MockKafka, QUIET, Running, route, session};
 use millrace_contract::{Document, ProtocolVersion};
-use millrace_testkit::wire::Publish;
+use millrace_testkit::wire::{Packet, Publish};
 use millrace_testkit::{Connection, ScriptedBroker};
 
 fn message(packet_id: u16, payload: &str) -> Publish {
@@ -100,6 +100,31 @@ fn pubcomp_does_not_wait_for_kafka() {
     worker.wait_received(1);
     connection.pubrel(2);
     connection.expect_pubcomp(2);
+}
+
+#[test]
+fn at_most_a_thousand_messages_wait_for_their_release() {
+    let (broker, kafka) = parts();
+    let worker = start(&broker, &kafka);
+    let mut connection = session(&broker, false);
+    connection.publish_all((1..=1_500).map(|id| message(id, "x")));
+    worker.settled(1_500);
+    for id in 1..=1_000 {
+        connection.expect_pubrec(id);
+    }
+    connection.assert_silent(QUIET);
+    for id in 1..=100 {
+        connection.pubrel(id);
+        connection.expect_pubcomp(id);
+        connection.expect_pubrec(1_000 + id);
+    }
+    connection.assert_silent(QUIET);
+    // A worker that ends does not wait for the broker.
+    worker.stop();
+    for id in 1_101..=1_500 {
+        connection.expect_pubrec(id);
+    }
+    connection.expect_disconnect();
 }
 
 #[test]
@@ -225,8 +250,20 @@ fn identifiers_reused_while_in_flight_are_different_messages() {
     connection.publish_all((0..MESSAGES).map(|number| message(id(number), &number.to_string())));
     worker.wait_received(u64::from(MESSAGES));
     kafka.release();
-    for number in 0..MESSAGES {
-        connection.expect_pubrec(id(number));
+    let (mut received, mut released) = (0, 0);
+    while received < MESSAGES {
+        match connection.expect_packet() {
+            Packet::Pubrec(ack) => {
+                assert_eq!(ack.packet_id, id(received));
+                connection.pubrel(ack.packet_id);
+                received += 1;
+            }
+            Packet::Pubcomp(ack) => {
+                assert_eq!(ack.packet_id, id(released));
+                released += 1;
+            }
+            other => panic!("{other:?}"),
+        }
     }
     assert_eq!(kafka.count("out.a"), MESSAGES as usize);
 }

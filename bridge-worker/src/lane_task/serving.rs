@@ -61,13 +61,13 @@ impl Runner {
             self.task.producer.serve(self.task.plan.lane);
         }
         let at = self.take_reports();
-        self.task.lane.acks(connection);
         self.take_orders(Some((connection, talk)));
+        let parts = self.is_to_part(talk);
+        self.task.lane.acks(connection, parts);
         connection.try_flush()?;
         if self.command == Command::Abort {
             return Ok(Some(Goodbye::Keep));
         }
-        let parts = self.is_to_part(talk);
         if parts && self.drained() {
             return Ok(Some(Goodbye::Keep));
         }

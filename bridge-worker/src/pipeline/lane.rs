@@ -21,6 +21,9 @@ use crate::latency::Histogram;
 const RECORD_OVERHEAD: usize = 400;
 /// Messages a lane holds at most. More than the 65,535 a broker may have outstanding: some overrun it.
 const MAX_MESSAGES: usize = 1 << 17;
+/// PUBRECs that may wait for the broker's PUBREL at a time. mosquitto looks for the message of each PUBREC among all that
+/// wait for PUBCOMP, one after the other: ten thousand of them at once, after an outage, take it minutes.
+const MAX_UNRELEASED: usize = 1_000;
 /// How long a record whose topic went missing waits before Kafka is asked a second time.
 const SECOND_ANSWER_US: u64 = 30_000_000;
 /// How long a record that may be sent again waits.
@@ -83,6 +86,8 @@ pub(crate) struct Lane<S> {
     sink: S,
     ring: Ring,
     lost: Lost,
+    /// PUBRECs of this connection without PUBREL.
+    unreleased: usize,
     /// Records to send again, in receive order.
     retry: BTreeMap<u64, Retry>,
     retry_at_us: u64,
@@ -115,6 +120,7 @@ impl<S: Sink> Lane<S> {
             sink,
             ring: Ring::default(),
             lost: Lost::default(),
+            unreleased: 0,
             retry: BTreeMap::new(),
             retry_at_us: 0,
             buffered: 0,
@@ -133,6 +139,7 @@ impl<S: Sink> Lane<S> {
 
     /// A connection is up. Without a session at the broker nothing of earlier connections comes again.
     pub(crate) fn connected(&mut self, session_present: bool) {
+        self.unreleased = 0;
         if !session_present {
             self.lost.forget_session();
         }
@@ -233,17 +240,25 @@ impl<S: Sink> Lane<S> {
     /// The broker releases a QoS 2 packet identifier.
     pub(crate) fn pubrel(&mut self, id: u16) {
         self.lost.release(id);
+        self.unreleased = self.unreleased.saturating_sub(1);
     }
 
-    /// Hands over the acks that may leave, in receive order; returns how many.
-    pub(crate) fn acks(&mut self, out: &mut impl Acks) -> usize {
+    /// Hands over the acks that may leave, in receive order; returns how many. With `all`, also those that should wait
+    /// until the broker has released earlier messages: it is not listened to any more.
+    pub(crate) fn acks(&mut self, out: &mut impl Acks, all: bool) -> usize {
         let mut count = 0;
-        while let Some(entry) = self.ring.pop_settled() {
+        while all || self.unreleased < MAX_UNRELEASED {
+            let Some(entry) = self.ring.pop_settled() else {
+                break;
+            };
             if entry.ack == Ack::None {
                 continue;
             }
-            if entry.ack == Ack::PubRec && entry.outcome().is_some_and(remembered) {
-                self.lost.confirm(entry.id, entry.digest);
+            if entry.ack == Ack::PubRec {
+                self.unreleased += 1;
+                if entry.outcome().is_some_and(remembered) {
+                    self.lost.confirm(entry.id, entry.digest);
+                }
             }
             out.ack(entry.ack, entry.id);
             count += 1;

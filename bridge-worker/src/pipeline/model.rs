@@ -249,7 +249,7 @@ impl World {
 
     /// The acks that may leave reach the broker, in the order they left.
     fn acknowledge(&mut self) {
-        self.lane.acks(&mut self.outbox);
+        self.lane.acks(&mut self.outbox, false);
         if self.acks_early {
             let early: Vec<(Ack, u16)> = self
                 .broker
