@@ -35,7 +35,7 @@ impl Cluster {
             Err(error) if error.is_namespace_terminating() => {
                 self.tell_about_namespace(&namespace, note).await
             }
-            Err(error) => tracing::debug!(%error, reason = note.reason, "an Event could not be written"),
+            Err(error) => tracing::warn!(%error, reason = note.reason, "an Event could not be written"),
             Ok(_) => {}
         }
     }
@@ -72,7 +72,7 @@ fn event(regarding: ObjectReference, note: &Note, namespace: &str) -> Event {
     let name = regarding.name.clone().unwrap_or_default();
     Event {
         metadata: ObjectMeta {
-            generate_name: Some(format!("{name}.")),
+            generate_name: Some(format!("{name}-")),
             namespace: Some(namespace.to_owned()),
             ..ObjectMeta::default()
         },

@@ -196,7 +196,10 @@ fn applied(facts: &RouteFacts<'_>) -> Verdict {
         .filter(|status| status.live != plan.live_hash)
         .count();
     if stale > 0 {
-        let message = format!("{stale} workers have not taken over the newest configuration yet");
+        let message = format!(
+            "{} to take over the newest configuration",
+            counted(stale, "worker")
+        );
         return Verdict::bad(Reason::Changing, message);
     }
     Verdict::good(Reason::AsAsked, "the workers run what is written")
@@ -257,13 +260,21 @@ fn ready(facts: &RouteFacts<'_>, applied: &Verdict) -> Verdict {
     match lanes(facts) {
         Some(lanes) if lanes.total > 0 && lanes.up == lanes.total => Verdict::good(
             Reason::Healthy,
-            format!("{} lanes read, on {ready} workers", lanes.up),
+            format!("{} up on {}", counted(lanes.up, "lane"), counted(ready, "worker")),
         ),
         Some(lanes) if lanes.total > 0 => Verdict::bad(
             Reason::Connecting,
             format!("{} of {} lanes are subscribed", lanes.up, lanes.total),
         ),
         _ => Verdict::bad(Reason::Connecting, "no lane is subscribed yet"),
+    }
+}
+
+/// `1 lane`, `2 lanes`.
+fn counted(number: impl TryInto<u64>, noun: &str) -> String {
+    match number.try_into().unwrap_or_default() {
+        1 => format!("1 {noun}"),
+        many => format!("{many} {noun}s"),
     }
 }
 
