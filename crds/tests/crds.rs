@@ -16,7 +16,7 @@ const FOLDERS: [&str; 2] = ["crds", "charts/millrace/files/crds"];
 
 #[test]
 fn the_files_are_what_the_api_types_say() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = Path::new("..");
     for folder in FOLDERS {
         for (name, expected) in crd_files().unwrap() {
             let path = root.join(folder).join(&name);
@@ -143,7 +143,7 @@ fn all_definitions_in_one_text_are_the_files() {
 fn nothing_else_is_found_in_the_folders() {
     // `kubectl apply -f crds/` takes every .yaml, .yml and .json that lies directly in it.
     let expected: Vec<String> = crd_files().unwrap().into_iter().map(|(name, _)| name).collect();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = Path::new("..");
     for folder in FOLDERS {
         for entry in std::fs::read_dir(root.join(folder)).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();

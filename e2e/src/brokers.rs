@@ -1,4 +1,3 @@
-use std::path::Path;
 
 use millrace_testkit::Port;
 
@@ -7,6 +6,9 @@ use crate::kubectl::kubectl;
 
 /// The namespace of mosquitto and Kafka, which all tests use.
 pub const BROKERS: &str = "e2e-brokers";
+
+/// `cargo test` runs tests in the folder of their crate.
+const MANIFESTS: &str = "kind/brokers";
 
 /// mosquitto and Kafka inside the cluster, and the way to them.
 #[derive(Debug)]
@@ -18,8 +20,6 @@ pub struct Brokers {
 impl Brokers {
     /// Starts them, unless they run.
     pub fn start() -> Self {
-        let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("kind/brokers");
-        let manifests = manifests.to_str().unwrap();
         if crate::try_kubectl(&["get", "namespace", BROKERS]).is_err() {
             kubectl(&["create", "namespace", BROKERS]);
             kubectl(&[
@@ -29,7 +29,7 @@ impl Brokers {
                 "pod-security.kubernetes.io/enforce=restricted",
             ]);
         }
-        kubectl(&["apply", "-n", BROKERS, "-f", manifests]);
+        kubectl(&["apply", "-n", BROKERS, "-f", MANIFESTS]);
         for set in ["statefulset/mosquitto", "statefulset/kafka"] {
             kubectl(&["rollout", "status", "-n", BROKERS, set, "--timeout=180s"]);
         }

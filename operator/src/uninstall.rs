@@ -96,6 +96,7 @@ async fn release(cluster: &Cluster, route: &TopicRoute) -> anyhow::Result<()> {
         text: "the operator is uninstalled: when this route is deleted without it, its MQTT sessions are left to expire \
                at the broker"
             .into(),
+        once: true,
     };
     cluster.tell(route, &note).await;
     Ok(())

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// The chart's folder.
 pub(crate) fn chart() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/millrace")
+    PathBuf::from("../charts/millrace")
 }
 
 /// Where helm is. `None` if there is none: the test is to return.

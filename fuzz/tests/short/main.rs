@@ -43,7 +43,7 @@ fn manifest() {
 fn fuzz(name: &str, run: fn(&[u8]), folders: &[&str]) {
     let mut corpus: Vec<Vec<u8>> = Vec::new();
     for folder in folders {
-        let files = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
+        let files = files(Path::new(folder));
         assert!(!files.is_empty(), "{folder} has no inputs");
         corpus.extend(files.iter().map(|file| fs::read(file).unwrap()));
     }

@@ -4,7 +4,7 @@ use super::DEADLINE;
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// It refused, or could not be reached.
-    #[error("{verb}: {error}")]
+    #[error("{verb}: {}", said(error))]
     Call {
         /// What was asked.
         verb: &'static str,
@@ -27,6 +27,14 @@ pub enum ClusterError {
         /// Its name.
         name: String,
     },
+}
+
+/// What a person can use of it: kube prints an answer of the API server with all its fields.
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({} {})", status.message, status.code, status.reason),
+        other => other.to_string(),
+    }
 }
 
 impl ClusterError {

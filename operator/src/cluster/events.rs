@@ -21,6 +21,8 @@ pub struct Note {
     pub action: &'static str,
     /// What is to be known.
     pub text: String,
+    /// It is told once of an object, however often that is tried.
+    pub once: bool,
 }
 
 impl Cluster {
@@ -35,6 +37,7 @@ impl Cluster {
             Err(error) if error.is_namespace_terminating() => {
                 self.tell_about_namespace(&namespace, note).await
             }
+            Err(error) if note.once && error.is_conflict() => {}
             Err(error) => tracing::warn!(%error, reason = note.reason, "an Event could not be written"),
             Ok(_) => {}
         }
@@ -50,13 +53,27 @@ impl Cluster {
         };
         let event = event(reference, note, "default");
         let api: Api<Event> = Api::namespaced(self.client.clone(), "default");
-        if let Err(error) = self
+        match self
             .call("create_event", api.create(&PostParams::default(), &event))
             .await
         {
-            tracing::warn!(%error, namespace, reason = note.reason, note = note.text, "an Event could not be written");
+            Err(error) if note.once && error.is_conflict() => {}
+            Err(error) => {
+                tracing::warn!(%error, namespace, reason = note.reason, note = note.text, "an Event could not be written");
+            }
+            Ok(_) => {}
         }
     }
+}
+
+/// The name of an Event that is told once says what of.
+fn once(regarding: &ObjectReference, note: &Note) -> String {
+    let uid = regarding.uid.as_deref().unwrap_or_default();
+    let name = regarding.name.as_deref().unwrap_or_default();
+    format!(
+        "{name}-{}",
+        names::hash(format!("{uid} {} {}", note.reason, note.text).as_bytes())
+    )
 }
 
 fn event(regarding: ObjectReference, note: &Note, namespace: &str) -> Event {
@@ -72,7 +89,8 @@ fn event(regarding: ObjectReference, note: &Note, namespace: &str) -> Event {
     let name = regarding.name.clone().unwrap_or_default();
     Event {
         metadata: ObjectMeta {
-            generate_name: Some(format!("{name}-")),
+            name: note.once.then(|| once(&regarding, note)),
+            generate_name: (!note.once).then(|| format!("{name}-")),
             namespace: Some(namespace.to_owned()),
             ..ObjectMeta::default()
         },

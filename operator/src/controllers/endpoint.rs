@@ -138,5 +138,6 @@ pub(super) fn note(condition: &Condition, old: &[Condition]) -> Option<Note> {
         reason: condition.reason.clone(),
         action: "Reconcile",
         text: format!("{}: {}", condition.type_, condition.message),
+        once: false,
     })
 }

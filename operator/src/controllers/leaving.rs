@@ -170,6 +170,7 @@ async fn release(
                 owner.name,
                 left.join(", ")
             ),
+            once: true,
         };
         tracing::warn!(route = %format!("{}/{}", owner.namespace, owner.name), "{}", note.text);
         context.cluster.tell(route.as_ref(), &note).await;

@@ -337,6 +337,11 @@ where
             measured.outcome("ok");
             Ok(action)
         }
+        // Soon it is gone, and all in it.
+        Ok(Err(error)) if error.cause().is_namespace_terminating() => {
+            measured.outcome("ok");
+            Ok(Action::await_change())
+        }
         Ok(Err(error)) => {
             measured.outcome("error");
             tracing::warn!(controller, namespace, name, %error, "a pass failed and will be tried again");
