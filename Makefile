@@ -1,4 +1,4 @@
-# What a person runs. `make demo` and `make test` need nothing but Rust, on Debian 12.
+# What a person runs, on Debian 12: `make demo` needs Rust, `make test` Rust and Go.
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
@@ -11,8 +11,9 @@ demo: ## build and run the whole thing: broker, Kafka, a plant, the bridge, and 
 	$(CARGO) run --release -p millrace -- demo
 
 .PHONY: test
-test: test-deps ## install what the tests need, and run all of them
+test: test-deps ## install what the tests need, and run all of them: here, and in a cluster made for them
 	$(CARGO) test --release --workspace
+	e2e/run --skip no_fault_of_nodes
 
 .PHONY: test-deps
 test-deps: ## mosquitto and Java from Debian, Kafka from Maven, helm from its Go module
@@ -60,12 +61,17 @@ image: ## the product's image, millrace.dev/millrace:local
 
 .PHONY: e2e
 e2e: test-deps ## the tests in a cluster of three nodes that is made for them
-	$(CARGO) build --release --workspace --bins
 	e2e/run
 
 .PHONY: kind-up
 kind-up: ## a cluster of three nodes on this machine (the first time it is built: see e2e/README.md)
 	e2e/kind/up
+
+.PHONY: kind-load
+kind-load: image ## into that cluster: the product's image, a mosquitto and a Kafka
+	e2e/kind/load millrace.dev/millrace:local
+	e2e/kind/build images
+	e2e/kind/load --nodes control-plane millrace.dev/e2e/mosquitto:2.0.11 millrace.dev/e2e/kafka:4.1.1
 
 .PHONY: kind-down
 kind-down: ## delete that cluster

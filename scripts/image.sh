@@ -20,12 +20,9 @@ trap 'rm -rf "$context"' EXIT
 programs() {
   local program
   for program in $(argument PROGRAMS); do
-    if [[ -e $target/$program ]]; then
-      strip -o "$context/$program" "$target/$program"
-      chmod 755 "$context/$program"
-    elif [[ " $(argument OPTIONAL) " != *" $program "* ]]; then
-      fail "no $target/$program; 'make image' compiles it"
-    fi
+    [[ -e $target/$program ]] || fail "no $target/$program; 'make image' compiles it"
+    strip -o "$context/$program" "$target/$program"
+    chmod 755 "$context/$program"
   done
 }
 

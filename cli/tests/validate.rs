@@ -10,9 +10,7 @@ fn millrace(args: &[&str]) -> Output {
 
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
-    command
-        .current_dir("tests/data")
-        .args(args);
+    command.current_dir("tests/data").args(args);
     command
 }
 

@@ -1,4 +1,3 @@
-
 use millrace_testkit::Port;
 
 use crate::forward::Forward;

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use millrace_crds::TopicRoute;
-use millrace_testkit::wait_until;
+use millrace_testkit::{now_micros, wait_until};
 
 use crate::namespace::Namespace;
 use crate::{BROKERS, get};
@@ -10,8 +10,10 @@ use crate::{BROKERS, get};
 /// The manifests of a route between the brokers of the cluster.
 #[derive(Clone, Debug)]
 pub struct Manifests {
-    /// The name of the route, and of the Kafka topic.
+    /// The name of the route.
     pub name: String,
+    /// The Kafka topic: another in every run, because what is in it is counted.
+    pub topic: String,
     /// Beside `from` and `to`: indented by two.
     pub spec: String,
     /// `PerTopic` or `Unordered`.
@@ -25,10 +27,11 @@ pub struct Manifests {
 }
 
 impl Manifests {
-    /// A route with two filters on four lanes, from `<name>/even/+` and `<name>/odd/+` to the topic `<name>`.
+    /// A route with two filters on four lanes, from `<name>/even/+` and `<name>/odd/+` to a topic of its own.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
+            topic: format!("{name}-{}", now_micros()),
             spec: "  replicas: 2\n".to_owned(),
             ordering: "PerTopic",
             filters: vec!["even/+key".into(), "odd/+key".into()],
@@ -41,6 +44,7 @@ impl Manifests {
     pub fn yaml(&self) -> String {
         let Self {
             name,
+            topic,
             spec,
             ordering,
             filters,
@@ -76,7 +80,7 @@ spec:
 {filters}      ordering: {ordering}
       lanes: 4
   to:
-    kafka: {{sinkRef: {{name: main}}, topic: {name}}}
+    kafka: {{sinkRef: {{name: main}}, topic: {topic}}}
 "
         )
     }

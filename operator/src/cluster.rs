@@ -143,6 +143,26 @@ impl Cluster {
         name: &str,
         uid: &str,
     ) -> Result<(), ClusterError> {
+        self.delete_within(kind, owner, name, uid, None).await
+    }
+
+    /// Gives up a pod whose node does not answer: another may have its name at once.
+    ///
+    /// # Errors
+    /// If the API server does not do it. A pod that is gone already is none.
+    pub async fn give_up(&self, owner: &Owner, name: &str, uid: &str) -> Result<(), ClusterError> {
+        self.delete_within(ChildKind::Pod, owner, name, uid, Some(0))
+            .await
+    }
+
+    async fn delete_within(
+        &self,
+        kind: ChildKind,
+        owner: &Owner,
+        name: &str,
+        uid: &str,
+        grace_period_seconds: Option<u32>,
+    ) -> Result<(), ClusterError> {
         let api = self.dynamic(kind, &owner.namespace);
         let params = DeleteParams {
             preconditions: Some(Preconditions {
@@ -150,6 +170,7 @@ impl Cluster {
                 resource_version: None,
             }),
             propagation_policy: Some(PropagationPolicy::Background),
+            grace_period_seconds,
             ..DeleteParams::default()
         };
         let key = (kind, owner.namespace.clone(), name.to_owned());

@@ -12,12 +12,16 @@ use super::context::{Context, route_owner};
 use super::{Error, endpoint, leaving};
 use crate::cluster::ClusterError;
 use crate::names;
-use crate::observed::{ChildKind, Family, Seen};
+use crate::observed::{Child, ChildKind, Family, PodSeen, Seen};
 use crate::plan::{self, Inputs, Plan, Rejection, Rollout};
 use crate::status::{self, Reason, RouteFacts};
 
 /// A pass without a cause: what a lost event hid is found by then.
 const RESYNC: Duration = Duration::from_secs(300);
+/// How long a worker may be away where a route says nothing that can be read.
+const FAILOVER: Duration = Duration::from_secs(15);
+/// How often it is looked after a worker that goes.
+const GOING: Duration = Duration::from_secs(5);
 /// How often counts alone make a status worth writing.
 const LEDGER: Duration = Duration::from_secs(60);
 
@@ -33,7 +37,7 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
         Err(rejection) => Err(rejection),
     };
     if let Ok(plan) = &plan {
-        prune(plan, &inputs.family, context).await?;
+        prune(&route, plan, &inputs.family, context).await?;
     }
     write_status(&route, plan.as_ref(), &inputs, context).await
 }
@@ -126,7 +130,7 @@ async fn scale(plan: &Plan, family: &Family, context: &Context) -> Result<(), Er
 }
 
 /// Removes what is no longer wanted. Pods of the StatefulSet are its own business, but for one that blocks it.
-async fn prune(plan: &Plan, family: &Family, context: &Context) -> Result<(), Error> {
+async fn prune(route: &TopicRoute, plan: &Plan, family: &Family, context: &Context) -> Result<(), Error> {
     let owner = &plan.family.owner;
     let is_wanted = |kind: ChildKind, name: &str| {
         let planned = plan
@@ -151,7 +155,34 @@ async fn prune(plan: &Plan, family: &Family, context: &Context) -> Result<(), Er
             .await
             .map_err(Error::Prune)?;
     }
+    for (child, pod) in stranded(route, family, context) {
+        tracing::warn!(
+            route = %format!("{}/{}", owner.namespace, owner.name),
+            pod = pod.name,
+            "the pod is to go, and its node does not answer: it is given up"
+        );
+        context
+            .cluster
+            .give_up(owner, &pod.name, &child.uid)
+            .await
+            .map_err(Error::Prune)?;
+    }
     Ok(())
+}
+
+/// Workers that have been told to go and have not answered for `timeouts.failover`: the node is lost, and without it
+/// nobody says that they are gone, so the StatefulSet waits for ever. Should one run on, the broker keeps it out: the
+/// client ids of its sessions are those of the next.
+fn stranded<'f>(
+    route: &TopicRoute,
+    family: &'f Family,
+    context: &Context,
+) -> impl Iterator<Item = (&'f Child, &'f PodSeen)> {
+    let failover = route.spec.timeouts.failover.parse().unwrap_or(FAILOVER);
+    plan::workers(family).filter(move |(child, pod)| {
+        let silent = context.workers.of(&child.uid).silent_since;
+        pod.deleting && silent.is_some_and(|since| since.elapsed() >= failover)
+    })
 }
 
 /// Writes the status if it says something new, and tells people what has changed.
@@ -200,8 +231,13 @@ fn same_but_counts(old: &TopicRouteStatus, new: &TopicRouteStatus) -> bool {
 }
 
 impl Inputs {
-    /// When something changes by itself: a failed probe is tried again.
+    /// When something changes by itself: a failed probe is tried again, a worker that goes is gone or given up.
     fn next_change(&self, plan: Option<&Plan>) -> Option<Duration> {
+        let going = self.workers().any(|(_, pod)| pod.deleting).then_some(GOING);
+        going.into_iter().chain(self.next_attempt(plan)).min()
+    }
+
+    fn next_attempt(&self, plan: Option<&Plan>) -> Option<Duration> {
         let at = match &plan?.rollout {
             Rollout::Refused(verdict) => verdict.again_at,
             Rollout::Probing(_) => self.now.checked_add(SignedDuration::from_secs(30)).ok()?,

@@ -11,6 +11,8 @@ pub struct WorkerSeen {
     pub status: Option<RouteStatus>,
     /// Why it did not answer the last time it was asked.
     pub silent: Option<String>,
+    /// Since when it has not answered.
+    pub silent_since: Option<Instant>,
     /// When it was last asked.
     pub asked: Option<Instant>,
 }
@@ -62,12 +64,13 @@ impl Workers {
             Ok(status) => {
                 let news =
                     worker.silent.is_some() || worker.status.as_ref().is_none_or(|old| is_news(old, &status));
-                (worker.status, worker.silent) = (Some(status), None);
+                (worker.status, worker.silent, worker.silent_since) = (Some(status), None, None);
                 news
             }
             Err(why) => {
                 let news = worker.silent.is_none();
                 worker.silent = Some(why);
+                worker.silent_since.get_or_insert(now);
                 news
             }
         }
