@@ -1,4 +1,4 @@
-# What a person runs, on Debian 12: `make demo` and `make test` need Rust, `make e2e` also Go.
+# What a person runs, on Debian 12: `make demo` needs Rust, `make test` Rust and Go.
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
@@ -11,8 +11,9 @@ demo: ## build and run the whole thing: broker, Kafka, a plant, the bridge, and 
 	$(CARGO) run --release -p millrace -- demo
 
 .PHONY: test
-test: test-deps ## install what the tests need, and run all of them but those in a cluster (make e2e)
+test: test-deps ## install what the tests need, and run all of them: here, and in a cluster made for them
 	$(CARGO) test --release --workspace
+	e2e/run --skip no_fault_of_nodes
 
 .PHONY: test-deps
 test-deps: ## mosquitto and Java from Debian, Kafka from Maven, helm from its Go module
