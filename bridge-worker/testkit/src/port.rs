@@ -20,7 +20,7 @@ const COUNT: u16 = 15_000;
 pub struct Port {
     number: u16,
     /// Locked while the port is reserved; the lock ends with the process.
-    _reservation: File,
+    reservation: File,
 }
 
 impl Port {
@@ -55,7 +55,7 @@ impl Port {
         TcpListener::bind((Ipv4Addr::LOCALHOST, number)).ok()?;
         Some(Port {
             number,
-            _reservation: file,
+            reservation: file,
         })
     }
 
@@ -67,6 +67,13 @@ impl Port {
     /// The port on the loopback address.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.number))
+    }
+}
+
+impl Drop for Port {
+    /// Closing the file is not enough: a process that is being started has it open as well until it runs its program.
+    fn drop(&mut self) {
+        self.reservation.unlock().ok();
     }
 }
 
