@@ -1,6 +1,9 @@
 # What a person runs, on Debian 12: `make demo` needs Rust, `make test` Rust and Go.
 .DEFAULT_GOAL := help
 CARGO ?= cargo
+# What is compiled for the image. With `--bins --tests` dependencies have the features that tests need: those that were
+# compiled for tests are not compiled again.
+IMAGE_TARGETS ?= --bins
 
 .PHONY: help
 help: ## this list
@@ -56,7 +59,7 @@ deny: ## licences, sources and duplicates of dependencies (needs cargo-deny)
 
 .PHONY: image
 image: ## the product's image, millrace.dev/millrace:local
-	$(CARGO) build --release --workspace --bins
+	$(CARGO) build --release --workspace $(IMAGE_TARGETS)
 	scripts/image.sh
 
 .PHONY: e2e
