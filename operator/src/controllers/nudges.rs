@@ -30,7 +30,8 @@ impl Nudges {
         worker.status.as_ref()?;
         let (hash, count) = nudged.and_then(|text| text.rsplit_once('.')).unwrap_or(("", "0"));
         let next = if hash == live {
-            let since = last.get(pod_uid)?;
+            // By a process that is gone, perhaps: it counts as just nudged.
+            let since = last.entry(pod_uid.to_owned()).or_insert_with(Instant::now);
             if since.elapsed() < again {
                 return None;
             }
@@ -40,5 +41,33 @@ impl Nudges {
         };
         last.insert(pod_uid.to_owned(), Instant::now());
         Some(format!("{live}.{next}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_contract::status::RouteStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_that_was_nudged_in_vain_is_nudged_again_also_by_the_next_process() {
+        let worker = WorkerSeen {
+            status: Some(RouteStatus {
+                live: "old".into(),
+                ..RouteStatus::default()
+            }),
+            ..WorkerSeen::default()
+        };
+        let next =
+            |nudges: &Nudges, nudged: Option<&str>, again| nudges.next("pod", "new", nudged, &worker, again);
+        let (soon, late) = (Duration::ZERO, Duration::from_secs(60));
+        let nudges = Nudges::default();
+        assert_eq!(next(&nudges, None, late).as_deref(), Some("new.0"));
+        assert_eq!(next(&nudges, Some("new.0"), late), None);
+        assert_eq!(next(&nudges, Some("new.0"), soon).as_deref(), Some("new.1"));
+        let nudges = Nudges::default();
+        assert_eq!(next(&nudges, Some("new.1"), late), None);
+        assert_eq!(next(&nudges, Some("new.1"), soon).as_deref(), Some("new.2"));
     }
 }
