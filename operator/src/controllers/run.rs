@@ -109,9 +109,9 @@ impl Controllers {
         let watches = async {
             let children = watch::children(&client, &this.scope, &observed).map(Change::Child);
             let news = ReceiverStream::new(news_rx).map(Change::Child);
-            let routes = this.primary(route_writer, names::kind::ROUTE);
-            let brokers = this.primary(broker_writer, names::kind::BROKER);
-            let sinks = this.primary(sink_writer, names::kind::SINK);
+            let routes = this.primary(route_writer, names::kind::ROUTE, refers);
+            let brokers = this.primary(broker_writer, names::kind::BROKER, |_| Vec::new());
+            let sinks = this.primary(sink_writer, names::kind::SINK, |_| Vec::new());
             let all = [children.boxed(), news.boxed(), routes, brokers, sinks];
             let mut changes = futures::stream::select_all(all);
             while let Some(change) = changes.next().await {
@@ -165,11 +165,12 @@ impl Controllers {
         self.context.observed.listed(watch::KINDS).await;
     }
 
-    /// Watches one of our kinds into its store.
+    /// Watches one of our kinds into its store; `refers` says which others an object names.
     fn primary<K>(
         &self,
         writer: reflector::store::Writer<DeserializeGuard<K>>,
         kind: &'static str,
+        refers: fn(&K) -> Vec<Reference>,
     ) -> futures::stream::BoxStream<'static, Change>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
@@ -195,7 +196,10 @@ impl Controllers {
                     Ok(Event::Apply(object) | Event::InitApply(object)) => {
                         Some(Change::Written(owner_of_guard(kind, &object)))
                     }
-                    Ok(Event::Delete(object)) => Some(Change::Deleted(owner_of_guard(kind, &object))),
+                    Ok(Event::Delete(object)) => {
+                        let referred = object.0.as_ref().map(refers).unwrap_or_default();
+                        Some(Change::Deleted(owner_of_guard(kind, &object), referred))
+                    }
                     Ok(Event::Init | Event::InitDone) => None,
                     Err(error) => {
                         tracing::warn!(%error, kind, "a watch was interrupted; it starts again");
@@ -208,14 +212,21 @@ impl Controllers {
 
     /// Has all objects looked at that a change concerns.
     async fn dispatch(&self, change: &Change, queues: &Queues) {
-        let (Change::Child(owner) | Change::Written(owner) | Change::Deleted(owner)) = change;
+        let (Change::Child(owner) | Change::Written(owner) | Change::Deleted(owner, _)) = change;
         match owner.kind {
             names::kind::ROUTE => {
                 send(&queues.routes, owner).await;
                 send(&queues.lanes, owner).await;
                 // Its broker and sink hear what workers say, and topics that routes name.
-                let route = self.context.routes().find(|route| is(route.as_ref(), owner));
-                for (kind, name) in route.iter().flat_map(|route| refers(route)) {
+                let referred = match change {
+                    // The store has forgotten it.
+                    Change::Deleted(_, referred) => referred.clone(),
+                    _ => {
+                        let route = self.context.routes().find(|route| is(route.as_ref(), owner));
+                        route.map(|route| refers(&route)).unwrap_or_default()
+                    }
+                };
+                for (kind, name) in referred {
                     let other = Owner {
                         kind,
                         namespace: owner.namespace.clone(),
@@ -290,9 +301,12 @@ enum Change {
     Child(Owner),
     /// One of our objects is as it was written now.
     Written(Owner),
-    /// One of our objects is gone.
-    Deleted(Owner),
+    /// One of our objects is gone, which named these others.
+    Deleted(Owner, Vec<Reference>),
 }
+
+/// Kind and name of a broker or a sink in the namespace of the route that names it.
+type Reference = (&'static str, String);
 
 /// A pass failed; what of has been logged.
 #[derive(Debug, thiserror::Error)]
@@ -381,7 +395,7 @@ fn is(route: &TopicRoute, owner: &Owner) -> bool {
 }
 
 /// The broker and the sink that a route names.
-fn refers(route: &TopicRoute) -> Vec<(&'static str, String)> {
+fn refers(route: &TopicRoute) -> Vec<Reference> {
     let broker = route
         .spec
         .from
