@@ -6,6 +6,7 @@ mod negotiate;
 mod oversized;
 mod packet;
 mod plain;
+mod reasons;
 mod session;
 mod shortfalls;
 mod subscribe;

@@ -140,7 +140,7 @@ impl KafkaState {
                 reason: Reason::KafkaUnreachable,
                 message: format!(
                     "no Kafka broker of {servers} can be reached: {reason}; nothing is lost, messages wait at the \
-                     MQTT broker: check spec.bootstrapServers and the network"
+                     MQTT broker: check the KafkaSink's spec.bootstrapServers and the network"
                 ),
             }];
         }
@@ -161,7 +161,7 @@ impl KafkaState {
             return vec![Problem {
                 reason: Reason::KafkaUnreachable,
                 message: format!(
-                    "Kafka at {servers} has not answered yet{}{}: check spec.bootstrapServers and the network",
+                    "Kafka at {servers} has not answered yet{}{}: check the KafkaSink's spec.bootstrapServers and the network",
                     if inner.trouble.is_empty() { "" } else { ": " },
                     inner.trouble
                 ),

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::oversized::{self, MAX_HEADER, Oversized};
 use super::packet::{self, Goodbye, Inbound, PacketError, Publish, Version};
 use super::plain::Plain;
+use super::reasons::{AGAIN, advice, meaning};
 use super::wire::{FixedHeader, Peek};
 use crate::pipeline::{Ack, Acks, Received};
 
@@ -33,21 +34,29 @@ pub(crate) enum Packet {
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Ended {
-    #[error("the broker closed the connection")]
+    #[error("the broker closed the connection; {AGAIN}")]
     Closed,
-    #[error("the connection broke: {0}")]
+    #[error("the connection to the broker broke: {0}; {AGAIN}")]
     Broken(#[from] io::Error),
-    #[error("{0}")]
+    #[error(
+        "the broker breaks the rules of MQTT: {0}; a new connection is made: if none lasts, update the broker, or try \
+         another spec.protocolVersion of the MqttBroker"
+    )]
     Protocol(#[from] PacketError),
-    #[error("the broker ended the connection: reason {reason:#04x}{}", text.as_ref().map_or(String::new(), |text| format!(", {text}")))]
+    #[error(
+        "the broker ended the connection: {}{} ({reason:#04x}); {}",
+        meaning(*.reason),
+        text.as_ref().map_or(String::new(), |text| format!(": {text}")),
+        advice(*.reason)
+    )]
     Disconnected { reason: u8, text: Option<String> },
-    #[error("the broker does not answer: nothing received for {0:?} after PINGREQ")]
+    #[error("the broker does not answer: nothing received for {0:?} after PINGREQ; {AGAIN}")]
     Silent(Duration),
-    #[error("the broker does not read: nothing could be written for {0:?}")]
+    #[error("the broker does not read: nothing could be written for {0:?}; {AGAIN}")]
     Stuck(Duration),
-    #[error("no SUBACK within {0:?}")]
+    #[error("the broker does not answer SUBSCRIBE: no SUBACK within {0:?}; {AGAIN}")]
     NoSubAck(Duration),
-    #[error("no UNSUBACK within {0:?}")]
+    #[error("the broker does not answer UNSUBSCRIBE: no UNSUBACK within {0:?}; {AGAIN}")]
     NoUnsubAck(Duration),
     #[error(
         "the broker refused the subscription to {filter}: {why}; check the broker's access rules for this client"

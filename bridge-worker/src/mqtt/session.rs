@@ -65,10 +65,12 @@ pub(crate) struct Granted {
 #[derive(Debug, Error)]
 pub(crate) enum ConnectError {
     #[error(
-        "cannot resolve the host name of {address}: {source}; check spec.urls and the name service of this machine"
+        "cannot resolve the host name of {address}: {source}; check the MqttBroker's spec.urls and the name service (DNS)"
     )]
     Unresolved { address: String, source: io::Error },
-    #[error("cannot connect to {address}: {source}; check spec.urls, the port, and the network in between")]
+    #[error(
+        "cannot connect to {address}: {source}; check the MqttBroker's spec.urls, the port, and the network in between"
+    )]
     Unreachable { address: String, source: io::Error },
     #[error(
         "{address} does not answer: no CONNACK within {} s; check that an MQTT broker listens there, without TLS",
@@ -87,11 +89,11 @@ pub(crate) enum ConnectError {
         reason: String,
     },
     #[error(
-        "{address} is no MQTT broker, or breaks the protocol: {source}; check host and port in spec.urls"
+        "{address} is no MQTT broker, or breaks the protocol: {source}; check host and port in the MqttBroker's spec.urls"
     )]
     Protocol { address: String, source: PacketError },
     #[error(
-        "cannot read the credentials: {place}: {source}; check the Secret that spec.auth names, and its keys"
+        "cannot read the credentials: {place}: {source}; check the Secret that the MqttBroker's spec.auth names, and its keys"
     )]
     Credentials { place: String, source: io::Error },
 }
@@ -99,12 +101,17 @@ pub(crate) enum ConnectError {
 /// What to do about a CONNECT that was refused with this code.
 fn advice(code: u8) -> &'static str {
     match code {
-        BAD_LOGIN => "check spec.auth, the keys of its Secret, and the user at the broker",
+        BAD_LOGIN => "check the MqttBroker's spec.auth, the keys of its Secret, and the user at the broker",
         NOT_AUTHORIZED => {
-            "check spec.auth and the broker's access rules: some brokers say this of a wrong password too"
+            "check the MqttBroker's spec.auth and the broker's access rules: some brokers say this of a wrong password \
+             too"
         }
-        UNSUPPORTED_VERSION => "set spec.protocolVersion to Auto, or to the version the broker speaks",
-        0x85 => "check the broker's rules for client ids, or choose another spec.session.clientIdPrefix",
+        UNSUPPORTED_VERSION => {
+            "set the MqttBroker's spec.protocolVersion to Auto, or to the version the broker speaks"
+        }
+        0x85 => {
+            "check the broker's rules for client ids, or create an MqttBroker with another spec.session.clientIdPrefix"
+        }
         0x88 | 0x89 | 0x97 | 0x9F => "it is tried again",
         _ => "see the broker's log",
     }

@@ -31,7 +31,7 @@ pub(super) async fn ask(request: &BrokerRequest, deadline: Instant) -> Result<Br
             Err(Failure {
                 reason: Reason::BrokerUnreachable,
                 message: format!(
-                    "{} did not answer within {} s; check spec.urls, the port, and the network in between",
+                    "{} did not answer within {} s; check the MqttBroker's spec.urls, the port, and the network in between",
                     request.broker.urls.join(", "),
                     (deadline - started).as_secs_f64().round()
                 ),
@@ -65,7 +65,7 @@ async fn try_all(request: &BrokerRequest) -> Result<BrokerFound, Failure> {
     let answers = subscribe(connection, granted.version, request.qos, may_share).await;
     let (plain, shared) = answers.map_err(|ended| Failure {
         reason: Reason::BrokerUnreachable,
-        message: format!("{}: {ended}; see the broker's log", broker.urls.join(", ")),
+        message: format!("{}: {ended}", broker.urls.join(", ")),
     })?;
     Ok(found(request, &granted, plain, shared))
 }

@@ -27,7 +27,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 pub(super) fn ask(request: &SinkRequest, deadline: Instant) -> Result<SinkFound, Failure> {
     let unusable = |error: &dyn std::fmt::Display| Failure {
         reason: Reason::KafkaUnreachable,
-        message: error.to_string(),
+        message: format!(
+            "no Kafka client can be made of the KafkaSink: {error}; correct its spec.librdkafka or spec.topics"
+        ),
     };
     let settings = ClientSettings {
         sink: request.sink.clone(),
@@ -49,7 +51,7 @@ pub(super) fn ask(request: &SinkRequest, deadline: Instant) -> Result<SinkFound,
     let metadata = asking.metadata(first).map_err(|why| Failure {
         reason: Reason::KafkaUnreachable,
         message: format!(
-            "no Kafka broker of {} answers: {why}; check spec.bootstrapServers and the network in between, and that \
+            "no Kafka broker of {} answers: {why}; check the KafkaSink's spec.bootstrapServers and the network in between, and that \
              the listener speaks neither TLS nor SASL",
             request.sink.bootstrap_servers.join(", ")
         ),
@@ -118,7 +120,14 @@ impl Asking {
                 Look::Missing if !found.created => match self.maker.make(name) {
                     Made::Created => found.created = true,
                     Made::Exists => {}
-                    Made::No(message) | Made::Trouble(message) => return problem(found, message),
+                    Made::No(message) => return problem(found, message),
+                    Made::Trouble(error) => {
+                        let message = format!(
+                            "Kafka did not answer when topic {name:?} was to be created: {error}; it is tried again: \
+                             if that does not help, look at the cluster's controller with Kafka's tools"
+                        );
+                        return problem(found, message);
+                    }
                 },
                 Look::Missing | Look::Later => {}
                 Look::No(message) => return problem(found, message),
@@ -136,7 +145,12 @@ impl Asking {
     fn look(&self, name: &str) -> Look {
         let metadata = match self.metadata(Some(name)) {
             Ok(metadata) => metadata,
-            Err(error) => return Look::No(format!("Kafka did not answer for topic {name:?}: {error}")),
+            Err(error) => {
+                return Look::No(format!(
+                    "Kafka did not answer for topic {name:?}: {error}; it is tried again: if that does not help, look \
+                     at the topic with Kafka's tools"
+                ));
+            }
         };
         let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
             return Look::Later;
@@ -149,7 +163,8 @@ impl Asking {
                 "this client may not look at topic {name:?}: give its user Describe and Write on it"
             )),
             Some(RDKafkaErrorCode::InvalidTopic) => Look::No(format!(
-                "{name:?} is no name for a Kafka topic: correct spec.to.kafka.topic"
+                "{name:?} is no name for a Kafka topic: correct spec.to.kafka.topic of the TopicRoute, or its dead-letter \
+                 topic"
             )),
             Some(_) => Look::Later,
         }

@@ -51,7 +51,8 @@ impl Route {
 
     fn refuse(&self, lanes: &mut Lanes, message: &str) {
         let message = format!(
-            "the changed configuration cannot be used: {message}; the one before is still in use: correct the route"
+            "the changed configuration cannot be used: {message}; the one before is still in use: correct the route, \
+             or use a worker of the operator's release"
         );
         tracing::error!("{message}");
         lanes.refused = Some(message);

@@ -93,7 +93,9 @@ impl PodSeen {
             waiting: container.and_then(waiting),
             unschedulable: condition("PodScheduled")
                 .filter(|scheduled| scheduled.status == "False")
-                .map(|scheduled| scheduled.message.clone().unwrap_or_default()),
+                .map(|scheduled| scheduled.message.clone().unwrap_or_default())
+                // The scheduler ends its sentences; what is made of them goes on.
+                .map(|message| message.trim_end_matches('.').to_owned()),
             terminated: container.and_then(terminated),
             restarts: container.map_or(0, |container| container.restart_count),
         }
@@ -102,6 +104,18 @@ impl PodSeen {
     /// Whether it is a worker.
     pub fn is_worker(&self) -> bool {
         self.component == names::component::WORKER
+    }
+
+    /// What a person does about a container that does not run.
+    pub fn way_out(&self) -> String {
+        match self.waiting.as_ref().map(|(word, _)| word.as_str()) {
+            Some("CrashLoopBackOff") => format!("see `kubectl logs --previous {}`", self.name),
+            Some("ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull") => {
+                "check worker.image and worker.imagePullSecrets in the values of the operator's chart"
+                    .to_owned()
+            }
+            _ => format!("see `kubectl describe pod {}`", self.name),
+        }
     }
 
     /// The number at the end of its name.

@@ -115,10 +115,11 @@ fn judge(pod: &PodSeen, now: Timestamp) -> Judgement {
             (terminated.exit_code != 0 || report == Report::default()).then(|| Failure {
                 reason: status::Reason::ProbeFailed,
                 message: format!(
-                    "the probe ended with exit code {} ({}) and without a report: {}",
+                    "the probe ended with exit code {} ({}) and without a report: {}; see `kubectl logs {}`",
                     terminated.exit_code,
                     terminated.reason,
-                    last_line(&terminated.message)
+                    last_line(&terminated.message),
+                    pod.name
                 ),
             })
         });
@@ -132,12 +133,25 @@ fn judge(pod: &PodSeen, now: Timestamp) -> Judgement {
     let reason = status::Reason::ProbeFailed;
     let (message, since) = match (&pod.waiting, &pod.unschedulable) {
         (Some((word, text)), _) => (
-            format!("the probe's container does not start: {word}: {text}"),
+            format!(
+                "the probe's container does not start: {word}: {text}; {}",
+                pod.way_out()
+            ),
             pod.created,
         ),
-        (None, Some(text)) => (format!("no node takes the probe's pod: {text}"), pod.created),
+        (None, Some(text)) => (
+            format!(
+                "no node takes the probe's pod {}: {text}; it starts when one has room: add a node, or free one",
+                pod.name
+            ),
+            pod.created,
+        ),
         (None, None) if pod.finished => (
-            "the probe's pod was ended before it could answer".into(),
+            format!(
+                "the probe's pod {0} was ended before it could answer; another is made: if that does not help, see \
+                 `kubectl describe pod {0}`",
+                pod.name
+            ),
             Some(now),
         ),
         (None, None) => {
@@ -148,7 +162,12 @@ fn judge(pod: &PodSeen, now: Timestamp) -> Judgement {
                 return Judgement::Running;
             }
             (
-                "the probe's pod does not come to an end: see `kubectl describe pod`".to_owned(),
+                format!(
+                    "the probe's pod {0} has not ended within {1} s: see `kubectl describe pod {0}`; a Secret that does \
+                     not exist keeps it from starting",
+                    pod.name,
+                    PATIENCE.as_secs()
+                ),
                 pod.created,
             )
         }

@@ -33,6 +33,8 @@ pub struct Plan {
     pub workers: u16,
     /// Workers that were asked for beyond the lanes there are.
     pub surplus: i32,
+    /// The settings that the workers are to have.
+    pub version: String,
     /// The hash of the live configuration that the workers are to have.
     pub live_hash: String,
 }
@@ -122,6 +124,7 @@ pub fn route(inputs: &Inputs, settings: &Settings) -> Result<Plan, Rejection> {
         rollout,
         workers,
         surplus,
+        version,
         live_hash,
     })
 }
@@ -230,7 +233,7 @@ fn check_sessions(inputs: &Inputs, broker: &MqttBroker) -> Result<(), Rejection>
     let (namespace, name) = (&other.metadata.namespace, &other.metadata.name);
     let message = format!(
         "spec.sessionId: {id:?} is the sessionId of TopicRoute {}/{} too, on the same broker; the older route keeps it: \
-         delete this route and create it with another one",
+         delete this route and create it with another sessionId",
         namespace.as_deref().unwrap_or_default(),
         name.as_deref().unwrap_or_default(),
     );

@@ -32,7 +32,8 @@ impl<'a> Conditions<'a> {
         self.set_for(self.generation, kind, status, reason, message);
     }
 
-    /// Adds one that is still about the generation it was about before: the newest is not in force yet.
+    /// Adds one that is still about the generation it was about before: the newest is not in force yet. Without a
+    /// generation `kubectl wait` would take it for the newest; 0 is none that there is.
     pub fn set_stale(
         &mut self,
         kind: &str,
@@ -42,7 +43,8 @@ impl<'a> Conditions<'a> {
     ) {
         let before = self
             .before(kind)
-            .and_then(|condition| condition.observed_generation);
+            .and_then(|condition| condition.observed_generation)
+            .or(Some(0));
         self.set_for(before, kind, status, reason, message);
     }
 

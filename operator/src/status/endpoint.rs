@@ -76,7 +76,11 @@ impl Asked<'_> {
                 Reason::Healthy,
                 format!("{what} has answered a probe"),
             ),
-            _ => (Some(false), Reason::Probing, format!("a probe asks {what}")),
+            _ => (
+                Some(false),
+                Reason::Probing,
+                format!("waiting for the answer of a probe that asks {what}"),
+            ),
         };
         conditions.set("Ready", ready, reason, &message);
         match (ready, reason) {
@@ -90,7 +94,7 @@ impl Asked<'_> {
         }
         match (ready, reason) {
             (Some(false), reason) if reason != Reason::Probing => {
-                let message = format!("{message}; tried again with growing pauses");
+                let message = format!("{message}; it is tried again with growing pauses");
                 conditions.set("Stalled", Some(true), reason, message);
             }
             _ => conditions.set(

@@ -54,8 +54,6 @@ reasons! {
     Connecting,
     /// More workers were asked for than there are lanes.
     ReplicasClamped,
-    /// The route is being deleted: its MQTT sessions are ended.
-    Leaving,
     /// A probe could not be made, or came to no answer.
     ProbeFailed,
     /// The broker cannot be reached.

@@ -152,13 +152,15 @@ pub fn route(facts: &RouteFacts<'_>) -> TopicRouteStatus {
 
 /// Whether what is written is what runs.
 fn applied(facts: &RouteFacts<'_>) -> Verdict {
-    let plan = match facts.plan {
-        Ok(plan) => plan,
-        Err(rejection) => return Verdict::bad(rejection.reason, &rejection.message),
-    };
     let before = match facts.set {
         Some(_) => "; the workers go on as they were before",
         None => "; no workers are started before it works",
+    };
+    let plan = match facts.plan {
+        Ok(plan) => plan,
+        Err(rejection) => {
+            return Verdict::bad(rejection.reason, format!("{}{before}", rejection.message));
+        }
     };
     match &plan.rollout {
         Rollout::Probing(None) => {
@@ -174,7 +176,8 @@ fn applied(facts: &RouteFacts<'_>) -> Verdict {
             );
         }
         Rollout::Waiting => {
-            let message = "other routes are replacing their workers; this one follows when they have";
+            let message = "other routes are replacing their workers, as many as may at once (maxConcurrentRoutes); this \
+                           one follows: if that takes long, look for routes that are not Ready";
             return Verdict::bad(Reason::WaitingForTurn, message);
         }
         Rollout::Current => {}
@@ -185,10 +188,21 @@ fn applied(facts: &RouteFacts<'_>) -> Verdict {
     if let Some(refused) = problem(facts, |reason| reason == WorkerReason::ConfigurationRefused) {
         return Verdict::bad(Reason::ConfigurationRefused, refused.message);
     }
-    if !set.is_observed || set.updated < set.replicas {
+    // What was just written into the StatefulSet may not have been seen yet.
+    if set.replicas != i32::from(plan.workers) {
         let message = format!(
-            "{} of {} workers are of the newest version",
-            set.updated, set.replicas
+            "waiting for the StatefulSet to go from {} to {}",
+            counted(set.replicas, "worker"),
+            plan.workers
+        );
+        return Verdict::bad(Reason::Changing, message);
+    }
+    let is_told = set.is_observed && set.settings == plan.version;
+    if !is_told || set.updated < set.replicas {
+        let message = format!(
+            "{} of {} workers run what is written; the others follow one by one",
+            if is_told { set.updated } else { 0 },
+            set.replicas
         );
         return Verdict::bad(Reason::RollingOut, message);
     }
@@ -197,7 +211,7 @@ fn applied(facts: &RouteFacts<'_>) -> Verdict {
         .count();
     if stale > 0 {
         let message = format!(
-            "{} to take over the newest configuration",
+            "waiting for {} to take over what is written",
             counted(stale, "worker")
         );
         return Verdict::bad(Reason::Changing, message);
@@ -213,12 +227,12 @@ fn ready(facts: &RouteFacts<'_>, applied: &Verdict) -> Verdict {
     if facts.route.spec.paused {
         return Verdict::good(
             Reason::Paused,
-            "the route is paused: the broker collects its messages; write paused: false",
+            "the route is paused: the broker collects its messages; write spec.paused: false to go on",
         );
     }
     if set.replicas == 0 {
         let message =
-            "the route has no workers, so the broker collects its messages; write replicas: 1 or more";
+            "the route has no workers, so the broker collects its messages; write spec.replicas: 1 or more";
         return Verdict::good(Reason::ScaledToZero, message);
     }
     if let Some((pod, why)) = facts
@@ -234,7 +248,12 @@ fn ready(facts: &RouteFacts<'_>, applied: &Verdict) -> Verdict {
     }
     let silent = facts.workers.iter().find_map(|(pod, worker)| {
         let why = worker.silent.as_ref().filter(|_| pod.ready && !pod.deleting)?;
-        Some(format!("worker {} does not answer at /status: {why}", pod.name))
+        Some(format!(
+            "worker {} does not answer at /status: {why}; it is asked again: if that does not help, see its logs, and \
+             whether a NetworkPolicy keeps the operator from its port {}",
+            pod.name,
+            names::ADMIN_PORT
+        ))
     });
     if let Some(message) = silent {
         return Verdict::bad(Reason::WorkerSilent, message);
@@ -254,7 +273,7 @@ fn ready(facts: &RouteFacts<'_>, applied: &Verdict) -> Verdict {
     if ready < enough {
         return Verdict::bad(
             Reason::WorkersStarting,
-            format!("{ready} of {wanted} workers are ready"),
+            format!("{ready} of {wanted} workers are ready: {}", awaited(facts)),
         );
     }
     match lanes(facts) {
@@ -264,10 +283,34 @@ fn ready(facts: &RouteFacts<'_>, applied: &Verdict) -> Verdict {
         ),
         Some(lanes) if lanes.total > 0 => Verdict::bad(
             Reason::Connecting,
-            format!("{} of {} lanes are subscribed", lanes.up, lanes.total),
+            format!(
+                "{} of {} lanes are subscribed; the others are being connected to the broker",
+                lanes.up, lanes.total
+            ),
         ),
-        _ => Verdict::bad(Reason::Connecting, "no lane is subscribed yet"),
+        _ => Verdict::bad(
+            Reason::Connecting,
+            "no lane is subscribed yet; they are being given to the workers, which connect them to the broker",
+        ),
     }
+}
+
+/// Who is waited for until all workers are ready. What keeps a pod from starting may be known to its events alone: a
+/// Secret that is missing, a volume, a quota.
+fn awaited(facts: &RouteFacts<'_>) -> String {
+    let is_awaited = |pod: &&PodSeen| !pod.ready && !pod.deleting;
+    let look_at = match facts.workers.iter().map(|(pod, _)| *pod).find(is_awaited) {
+        Some(pod) => {
+            return format!(
+                "waiting for {0}; if that takes long, see `kubectl describe pod {0}`",
+                pod.name
+            );
+        }
+        None => names::workers(facts.route.metadata.name.as_deref().unwrap_or_default()),
+    };
+    format!(
+        "waiting for the others to be made; if that takes long, see `kubectl describe statefulset {look_at}`"
+    )
 }
 
 /// `1 lane`, `2 lanes`.
@@ -285,15 +328,18 @@ fn stalled(facts: &RouteFacts<'_>) -> Option<(Reason, String)> {
         Ok(plan) => match &plan.rollout {
             Rollout::Refused(verdict) | Rollout::Probing(Some(verdict)) => {
                 let message = format!(
-                    "{}; tried {} times, and tried again with growing pauses",
-                    verdict.failure.message, verdict.failures
+                    "{}; tried {}, and tried again with growing pauses",
+                    verdict.failure.message,
+                    counted(verdict.failures, "time")
                 );
                 Some((verdict.failure.reason.into(), message))
             }
             _ => problem(facts, |reason| {
                 matches!(
                     reason,
-                    WorkerReason::MessageUndeliverable | WorkerReason::ConfigurationRefused
+                    WorkerReason::MessageUndeliverable
+                        | WorkerReason::ConfigurationRefused
+                        | WorkerReason::CredentialsRefused
                 )
             })
             .map(|problem| (problem.reason.into(), problem.message)),
@@ -310,11 +356,14 @@ fn failing(pod: &PodSeen) -> Option<String> {
         let last = last
             .filter(|last| !last.is_empty())
             .map(|last| format!("; it said last: {last}"));
-        return Some(format!("{reason}: {message}{}", last.unwrap_or_default()));
+        let last = last.unwrap_or_default();
+        return Some(format!("{reason}: {message}{last}; {}", pod.way_out()));
     }
-    pod.unschedulable
-        .as_ref()
-        .map(|why| format!("no node takes it: {why}"))
+    pod.unschedulable.as_ref().map(|why| {
+        format!(
+            "no node takes it: {why}; it starts when one has room: add a node, or lower spec.worker.resources"
+        )
+    })
 }
 
 /// What works, but perhaps not as meant.
@@ -324,9 +373,11 @@ fn warnings(facts: &RouteFacts<'_>) -> Vec<(Reason, String)> {
         && plan.surplus > 0
     {
         let message = format!(
-            "spec.replicas asks for {} workers, and the route has {} lanes: {} would have nothing to do and are not \
-             started; raise spec.from.mqtt.lanes to use more",
-            facts.route.spec.replicas, plan.workers, plan.surplus
+            "spec.replicas asks for {}, and the route has {}: more workers would have nothing to do and are not \
+             started; lower spec.replicas to {2}, or raise spec.from.mqtt.lanes",
+            counted(facts.route.spec.replicas, "worker"),
+            counted(plan.workers, "lane"),
+            plan.workers
         );
         warnings.push((Reason::ReplicasClamped, message));
     }

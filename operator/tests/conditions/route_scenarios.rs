@@ -1,0 +1,313 @@
+//! What happens to routes.
+
+use millrace_contract::status::{LaneState, Phase};
+use millrace_operator::cluster::ClusterError;
+use millrace_operator::plan::Rejection;
+use millrace_operator::status::Reason;
+use serde_json::{Value, json};
+
+use crate::manifests::edited;
+use crate::pods;
+use crate::said::Said;
+use crate::worker;
+use crate::world::World;
+
+/// All of them.
+pub(crate) fn all() -> Vec<Said> {
+    let all = [
+        rejected(),
+        probed(),
+        starting(),
+        working(),
+        in_trouble(),
+        changed(),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+/// Something has to be written differently first.
+fn rejected() -> Vec<Said> {
+    let taken = ClusterError::NameTaken {
+        kind: "StatefulSet",
+        name: "sensors-worker".into(),
+    };
+    let mut name_taken = World::new().probe_finds_all();
+    name_taken.taken = Some(Rejection::new(Reason::NameConflict, taken.to_string()));
+    let session = |spec: &mut Value| spec["sessionId"] = "line1".into();
+    vec![
+        World::new().broker(|_| None).said("The broker does not exist"),
+        World::new().sink(|_| None).said("The sink does not exist"),
+        World::running()
+            .broker(|_| None)
+            .said("The broker is deleted while workers run"),
+        World::new()
+            .written(|spec| spec["to"]["kafka"]["key"] = "{lines}".into())
+            .said("The key names a wildcard that no filter has"),
+        World::new()
+            .written(|spec| {
+                spec["from"]["mqtt"]["subscriptions"][0]["filter"] = "sensors/#/x".into();
+                spec["timeouts"] = json!({"drain": "2h"});
+            })
+            .said("Two fields are wrong"),
+        World::new()
+            .broker(|broker| Some(edited(broker, |spec| spec["urls"] = json!(["mosquitto:1883"]))))
+            .said("The broker is written wrong"),
+        World::running()
+            .edited(|spec| spec["from"]["mqtt"]["qos"] = 3.into())
+            .said("A change is wrong while workers run"),
+        World::new()
+            .written(session)
+            .after_another("older")
+            .said("An older route has the same sessionId"),
+        name_taken.said("Somebody else has a StatefulSet of the name"),
+    ]
+}
+
+/// What is asked for is tried, and no worker has run yet.
+fn probed() -> Vec<Said> {
+    let again = |world: World, seconds| {
+        world
+            .after(seconds)
+            .probe_fails_at_broker(worker::broker_unreachable())
+    };
+    let many = again(again(World::new(), 0), 10);
+    vec![
+        World::new().said("A route is new"),
+        World::new()
+            .probe(pods::status(pods::CREATING))
+            .said("Its probe is being started"),
+        World::new()
+            .probe_fails_at_broker(worker::broker_unresolved())
+            .said("The broker's name does not resolve"),
+        again(many, 20).said("The broker is unreachable for the third time"),
+        World::new()
+            .probe_fails_at_broker(worker::broker_is_none())
+            .said("Something else than a broker answers"),
+        World::new()
+            .probe_fails_at_broker(worker::bad_password())
+            .said("The broker refuses the password"),
+        World::new()
+            .probe_fails_at_broker(worker::bad_client_id())
+            .said("The broker refuses the client id"),
+        World::new()
+            .probe_fails_at_broker(worker::no_secret_key())
+            .said("The Secret has no such key"),
+        World::new()
+            .probe_fails_at_sink(worker::kafka_has_no_broker())
+            .said("Kafka does not answer"),
+        World::new()
+            .probe_misses_topic(worker::topic_missing())
+            .said("The topic is missing"),
+        World::new()
+            .probe_misses_topic(worker::topic_not_created())
+            .said("The topic cannot be created"),
+        World::new()
+            .probe(pods::status(pods::CREATING))
+            .after(180)
+            .said("The Secret does not exist, so the probe does not start"),
+        World::new()
+            .probe(pods::status(pods::NO_IMAGE))
+            .said("The probe's image cannot be pulled"),
+        World::new()
+            .probe(pods::status(pods::UNSCHEDULABLE))
+            .said("No node has room for the probe"),
+        World::new()
+            .probe(pods::status(pods::EVICTED))
+            .said("The probe is evicted"),
+        World::new()
+            .probe(pods::ended(
+                1,
+                "error: cannot read the request of a probe: /etc/millrace/probe/request.json: EOF\n",
+            ))
+            .said("The probe ends without a report"),
+    ]
+}
+
+/// The workers are on their way.
+fn starting() -> Vec<Said> {
+    let started = || World::new().probe_finds_all().applied(2, 2);
+    vec![
+        World::new()
+            .probe_finds_all()
+            .said("The probe has found all that is needed"),
+        World::new()
+            .probe_finds_all()
+            .applied(0, 0)
+            .said("A quota keeps the workers from being made"),
+        started()
+            .pod(0, pods::READY)
+            .pod(1, pods::CREATING)
+            .said("One worker is ready, the other is being started"),
+        started()
+            .pod(0, pods::READY)
+            .pod(1, pods::CRASHING)
+            .said("A worker crashes again and again"),
+        started()
+            .pod(0, pods::READY)
+            .pod(1, pods::NO_IMAGE)
+            .said("A worker's image cannot be pulled"),
+        started()
+            .pod(0, pods::UNSCHEDULABLE)
+            .pod(1, pods::UNSCHEDULABLE)
+            .said("No node has room for the workers"),
+        World::running()
+            .answers(0, |status| status.lanes.clear())
+            .answers(1, |status| status.lanes.clear())
+            .said("The workers have no lanes yet"),
+        World::running()
+            .suffers(1, LaneState::Connecting, &[])
+            .said("Half of the lanes are connecting"),
+    ]
+}
+
+/// It works, perhaps not as meant.
+fn working() -> Vec<Said> {
+    let few_lanes = |spec: &mut Value| {
+        spec["replicas"] = 5.into();
+        spec["from"]["mqtt"]["lanes"] = 2.into();
+    };
+    vec![
+        World::running().said("All works"),
+        World::running()
+            .edited(|spec| spec["paused"] = true.into())
+            .applied(0, 0)
+            .said("The route is paused"),
+        World::new()
+            .written(|spec| spec["replicas"] = 0.into())
+            .probe_finds_all()
+            .rolled_out()
+            .said("The route is scaled to zero"),
+        World::new()
+            .written(few_lanes)
+            .probe_finds_all()
+            .rolled_out()
+            .said("More workers are asked for than there are lanes"),
+        World::running()
+            .suffers(0, LaneState::Up, &[worker::qos_downgraded()])
+            .suffers(1, LaneState::Up, &[worker::qos_downgraded()])
+            .said("The broker grants a lower quality of service"),
+        World::running()
+            .suffers(
+                0,
+                LaneState::Up,
+                &[worker::topic_unsafe(), worker::session_short()],
+            )
+            .said("A topic has one replica, and the broker's sessions are short"),
+        World::running()
+            .suffers(0, LaneState::Up, &[worker::session_short()])
+            .said("The broker's sessions are short"),
+    ]
+}
+
+/// It has worked.
+fn in_trouble() -> Vec<Said> {
+    let trouble = |problem, state| World::running().suffers(0, state, &[problem]);
+    vec![
+        trouble(worker::broker_unreachable(), LaneState::Waiting).said("The broker is gone"),
+        trouble(worker::broker_closes(), LaneState::Waiting).said("The broker closes connections"),
+        trouble(worker::broker_shuts_down(), LaneState::Waiting).said("The broker is being restarted"),
+        trouble(worker::broker_revokes(), LaneState::Waiting)
+            .said("The broker takes the client's rights away"),
+        trouble(worker::protocol_broken(), LaneState::Waiting).said("The broker breaks the protocol"),
+        trouble(worker::subscription_refused(), LaneState::Waiting).said("The broker refuses a subscription"),
+        trouble(worker::sharing_unsupported(), LaneState::Waiting)
+            .said("The broker cannot share subscriptions"),
+        trouble(worker::taken_over(), LaneState::TakenOver)
+            .said("Another client has the client id of a lane"),
+        trouble(worker::kafka_unreachable(), LaneState::Up).said("Kafka is gone"),
+        trouble(worker::kafka_silent(), LaneState::Connecting).said("Kafka has not answered yet"),
+        trouble(worker::kafka_refuses(), LaneState::Up).said("Kafka takes the client's rights away"),
+        trouble(worker::topic_missing(), LaneState::Up).said("The topic is deleted"),
+        trouble(worker::partition_stalled(), LaneState::Up).said("A partition has no leader"),
+        World::running()
+            .answers(0, |status| {
+                status.phase = Phase::Stopped;
+                status.problems = vec![worker::message_undeliverable()];
+                status
+                    .lanes
+                    .iter_mut()
+                    .for_each(|lane| lane.state = LaneState::Down);
+            })
+            .said("A message cannot be delivered"),
+        World::running()
+            .goes_silent(1, "no answer within 2 s")
+            .said("A worker does not answer"),
+        World::running()
+            .pod(1, pods::RUNNING)
+            .said("A worker is no longer ready"),
+    ]
+}
+
+/// It has worked, and is to work differently.
+fn changed() -> Vec<Said> {
+    let keyed = |spec: &mut Value| spec["to"]["kafka"]["key"] = "{line}-1".into();
+    let more_lanes = |spec: &mut Value| spec["from"]["mqtt"]["lanes"] = 6.into();
+    let moved = |broker| Some(edited(broker, |spec| spec["urls"] = json!(["mqtt://other:1883"])));
+    let mut waiting = World::running().edited(more_lanes).probe_finds_all();
+    waiting.rolling = 10;
+    vec![
+        World::running()
+            .edited(more_lanes)
+            .said("A change of what needs a restart is tried first"),
+        World::running()
+            .edited(more_lanes)
+            .without_status()
+            .said("A change is tried first, and the status was lost"),
+        World::running()
+            .edited(more_lanes)
+            .probe_fails_at_sink(worker::kafka_has_no_broker())
+            .said("A change comes while Kafka does not answer"),
+        World::running()
+            .broker(moved)
+            .probe_fails_at_broker(worker::broker_unresolved())
+            .said("The broker's new address is wrong"),
+        World::running()
+            .broker(moved)
+            .probe_fails_at_broker(worker::broker_unresolved())
+            .after(10)
+            .probe(pods::status(pods::CREATING))
+            .said("The broker's new address is wrong, and is tried again"),
+        World::running()
+            .edited(more_lanes)
+            .probe_finds_all()
+            .said("The probe of a change has found all, and no worker has been replaced"),
+        World::running()
+            .edited(|spec| spec["replicas"] = 4.into())
+            .said("More workers were asked for a moment ago"),
+        waiting.said("Ten other routes are replacing their workers"),
+        World::running()
+            .edited(more_lanes)
+            .probe_finds_all()
+            .applied(2, 1)
+            .said("One of two workers has been replaced"),
+        World::running()
+            .edited(more_lanes)
+            .probe_finds_all()
+            .rolled_out()
+            .said("All workers have been replaced"),
+        World::running()
+            .edited(|spec| spec["replicas"] = 4.into())
+            .applied(2, 2)
+            .said("Two more workers are asked for"),
+        World::running()
+            .edited(keyed)
+            .said("A change of what workers take over is on its way"),
+        World::running()
+            .edited(keyed)
+            .applied(2, 2)
+            .answers(0, |_| {})
+            .said("One of two workers has taken over a change"),
+        World::running()
+            .edited(keyed)
+            .rolled_out()
+            .said("Both workers have taken over a change"),
+        World::running()
+            .edited(keyed)
+            .applied(2, 2)
+            .suffers(0, LaneState::Up, &[worker::configuration_refused()])
+            .said("A worker cannot use a change"),
+        World::running()
+            .suffers(0, LaneState::Up, &[worker::credentials_refused()])
+            .said("The password in the Secret was changed to a wrong one"),
+    ]
+}

@@ -1,0 +1,353 @@
+//! What workers and probes say is wrong, in their own words: every text is looked up in their source, so that one which
+//! is changed there is changed here.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use millrace_contract::status::{Problem, Reason};
+
+/// The source of the worker, with the texts that go over several lines in one.
+fn source() -> &'static str {
+    static SOURCE: OnceLock<String> = OnceLock::new();
+    SOURCE.get_or_init(|| {
+        let mut text = String::new();
+        read(Path::new("../bridge-worker/src"), &mut text);
+        read(Path::new("../bridge-worker/mapping/src"), &mut text);
+        let mut lines = text.split("\\\n");
+        let first = lines.next().unwrap_or_default().to_owned();
+        lines.fold(first, |text, line| text + line.trim_start())
+    })
+}
+
+fn read(folder: &Path, text: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read(&path, text);
+        } else {
+            text.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+/// A text of the worker's source, with `values` in the places that it has for them.
+fn words(template: &str, values: &[&str]) -> String {
+    assert!(
+        source().contains(template),
+        "the worker does not say {template:?}"
+    );
+    let mut pieces = template.split('{');
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    let mut values = values.iter();
+    for piece in pieces {
+        let (_, rest) = piece.split_once('}').unwrap();
+        text.push_str(values.next().unwrap());
+        text.push_str(rest);
+    }
+    assert_eq!(values.next(), None, "{template}");
+    text
+}
+
+fn problem(reason: Reason, template: &str, values: &[&str]) -> Problem {
+    Problem {
+        reason,
+        message: words(template, values),
+    }
+}
+
+const BROKER: &str = "mosquitto:1883";
+const KAFKA: &str = "kafka:9092";
+const AGAIN: &str = "a new connection is made: if none lasts, see the broker's log";
+
+pub(crate) fn broker_unresolved() -> Problem {
+    problem(
+        Reason::BrokerUnreachable,
+        "cannot resolve the host name of {address}: {source}; check the MqttBroker's spec.urls and the name service \
+         (DNS)",
+        &[
+            BROKER,
+            "failed to lookup address information: Name or service not known",
+        ],
+    )
+}
+
+pub(crate) fn broker_unreachable() -> Problem {
+    problem(
+        Reason::BrokerUnreachable,
+        "cannot connect to {address}: {source}; check the MqttBroker's spec.urls, the port, and the network in between",
+        &[BROKER, "Connection refused (os error 111)"],
+    )
+}
+
+pub(crate) fn broker_is_none() -> Problem {
+    problem(
+        Reason::BrokerUnreachable,
+        "{address} is no MQTT broker, or breaks the protocol: {source}; check host and port in the MqttBroker's \
+         spec.urls",
+        &[
+            BROKER,
+            &words("something else than CONNACK in answer to CONNECT", &[]),
+        ],
+    )
+}
+
+pub(crate) fn broker_closes() -> Problem {
+    problem(
+        Reason::BrokerUnreachable,
+        "the broker closed the connection; {AGAIN}",
+        &[&words(AGAIN, &[])],
+    )
+}
+
+pub(crate) fn broker_shuts_down() -> Problem {
+    disconnected(Reason::BrokerUnreachable, "server shutting down", "0x8b", AGAIN)
+}
+
+pub(crate) fn broker_revokes() -> Problem {
+    disconnected(
+        Reason::BrokerRefused,
+        "not authorized",
+        "0x87",
+        "check the broker's access rules for this client",
+    )
+}
+
+fn disconnected(reason: Reason, meaning: &str, code: &str, advice: &str) -> Problem {
+    problem(
+        reason,
+        "the broker ended the connection: {}{} ({reason:#04x}); {}",
+        &[&words(meaning, &[]), "", code, &words(advice, &[])],
+    )
+}
+
+pub(crate) fn bad_password() -> Problem {
+    refused(
+        "bad user name or password",
+        "0x86",
+        "check the MqttBroker's spec.auth, the keys of its Secret, and the user at the broker",
+    )
+}
+
+pub(crate) fn bad_client_id() -> Problem {
+    refused(
+        "client identifier not valid",
+        "0x85",
+        "check the broker's rules for client ids, or create an MqttBroker with another spec.session.clientIdPrefix",
+    )
+}
+
+fn refused(why: &str, code: &str, advice: &str) -> Problem {
+    problem(
+        Reason::BrokerRefused,
+        "{address} refused the connection: {reason} ({code:#04x}); {}",
+        &[BROKER, &words(why, &[]), code, &words(advice, &[])],
+    )
+}
+
+pub(crate) fn no_secret_key() -> Problem {
+    problem(
+        Reason::BrokerUnreachable,
+        "cannot read the credentials: {place}: {source}; check the Secret that the MqttBroker's spec.auth names, and its \
+         keys",
+        &[
+            &words("file {}", &["/etc/millrace/secrets/plant-login/password"]),
+            "No such file or directory (os error 2)",
+        ],
+    )
+}
+
+pub(crate) fn protocol_broken() -> Problem {
+    problem(
+        Reason::ProtocolError,
+        "the broker breaks the rules of MQTT: {0}; a new connection is made: if none lasts, update the broker, or try \
+         another spec.protocolVersion of the MqttBroker",
+        &[&words(
+            "a SUBACK with {0} reason codes, not one for each filter",
+            &["0"],
+        )],
+    )
+}
+
+pub(crate) fn subscription_refused() -> Problem {
+    problem(
+        Reason::SubscriptionRefused,
+        "the broker refused the subscription to {filter}: {why}; check the broker's access rules for this client",
+        &[
+            "$share/millrace-6a3d0c1e/sensors/+/#",
+            &words("not authorized", &[]),
+        ],
+    )
+}
+
+pub(crate) fn sharing_unsupported() -> Problem {
+    problem(
+        Reason::SharedSubscriptionsUnsupported,
+        "the broker cannot share subscriptions ({filter} was refused): use spec.from.mqtt.ordering: PerTopic, which needs \
+         none",
+        &["$share/millrace-6a3d0c1e/sensors/+/#"],
+    )
+}
+
+pub(crate) fn taken_over() -> Problem {
+    problem(
+        Reason::TakenOver,
+        "another client uses the client id {client_id}: look for a second worker with the same sessionId (or millrace run \
+         --instance); next attempt in {} s",
+        &["millrace-6a3d0c1e-2", "17"],
+    )
+}
+
+pub(crate) fn qos_downgraded() -> Problem {
+    problem(
+        Reason::QosDowngraded,
+        "the broker grants QoS {granted_qos} where {qos} was asked{}: {way_out} set spec.from.mqtt.qos to {granted_qos}",
+        &[
+            "0",
+            "1",
+            &words(", so messages can be lost", &[]),
+            &words(
+                "some brokers grant less on shared subscriptions: use spec.from.mqtt.ordering: PerTopic, or",
+                &[],
+            ),
+            "0",
+        ],
+    )
+}
+
+pub(crate) fn session_short() -> Problem {
+    problem(
+        Reason::SessionExpiryShort,
+        "the broker keeps the session for {seconds} s without connection, not {asked_expiry_seconds} s: after a longer \
+         outage messages are lost; raise the broker's limit",
+        &["3600", "86400"],
+    )
+}
+
+pub(crate) fn topic_unsafe() -> Problem {
+    problem(
+        Reason::TopicUnsafe,
+        "topic {name:?} confirms records that only one broker has (replicas {replicas}, min.insync.replicas {}): a broker \
+         lost is records lost; use 3 replicas and min.insync.replicas=2",
+        &["\"sensors\"", "1", "1"],
+    )
+}
+
+pub(crate) fn kafka_unreachable() -> Problem {
+    problem(
+        Reason::KafkaUnreachable,
+        "no Kafka broker of {servers} can be reached: {reason}; nothing is lost, messages wait at the MQTT broker: check \
+         the KafkaSink's spec.bootstrapServers and the network",
+        &[
+            KAFKA,
+            "kafka:9092/1: Connect to ipv4#10.0.3.9:9092 failed: Connection refused",
+        ],
+    )
+}
+
+pub(crate) fn kafka_silent() -> Problem {
+    problem(
+        Reason::KafkaUnreachable,
+        "Kafka at {servers} has not answered yet{}{}: check the KafkaSink's spec.bootstrapServers and the network",
+        &[KAFKA, "", ""],
+    )
+}
+
+pub(crate) fn kafka_refuses() -> Problem {
+    problem(
+        Reason::KafkaRefused,
+        "Kafka at {servers} lets this client produce nothing: {reason}; nothing is lost, messages wait at the MQTT broker: \
+         grant its user Write on the topics, and on Kafka before 2.8 also IdempotentWrite on the cluster",
+        &[
+            KAFKA,
+            "Failed to acquire idempotence PID: Broker: Cluster authorization failed",
+        ],
+    )
+}
+
+pub(crate) fn kafka_has_no_broker() -> Problem {
+    problem(
+        Reason::KafkaUnreachable,
+        "no Kafka broker of {} answers: {why}; check the KafkaSink's spec.bootstrapServers and the network in between, and \
+         that the listener speaks neither TLS nor SASL",
+        &[
+            KAFKA,
+            "kafka:9092/bootstrap: Disconnected while requesting ApiVersion",
+        ],
+    )
+}
+
+pub(crate) fn topic_missing() -> Problem {
+    problem(
+        Reason::TopicMissing,
+        "Kafka has no topic {name:?}: create it, or allow its creation by an entry of the sink's spec.topics with a \
+         matching pattern and create: IfMissing",
+        &["\"sensors\""],
+    )
+}
+
+pub(crate) fn topic_not_created() -> Problem {
+    problem(
+        Reason::TopicMissing,
+        "Kafka has no topic {name:?} and refused to create it: {code}; create it by hand, or correct partitions, \
+         replicationFactor and config of the sink's spec.topics entry {:?}",
+        &[
+            "\"sensors\"",
+            "InvalidReplicationFactor (Broker: Invalid replication factor)",
+            "\"sensors\"",
+        ],
+    )
+}
+
+pub(crate) fn partition_stalled() -> Problem {
+    problem(
+        Reason::PartitionStalled,
+        "partition {topic}[{partition}]{others} accepts nothing: {why}; the lanes that write to it wait: check the \
+         partition's leader and in-sync replicas",
+        &[
+            "sensors",
+            "3",
+            &words(" (and {more} more)", &["1"]),
+            &words("it has no leader", &[]),
+        ],
+    )
+}
+
+pub(crate) fn message_undeliverable() -> Problem {
+    problem(
+        Reason::MessageUndeliverable,
+        "stopped at message {} on topic {:?} ({} bytes, lane {}): {prefix}{}; it stays with the broker: correct the route, \
+         or set spec.onError.action to DeadLetter or Discard",
+        &[
+            "9f86d081884c7d65",
+            "\"sensors/a/temperature\"",
+            "17",
+            "2",
+            "",
+            &words(
+                "the payload is not JSON: {0}",
+                &["expected value at line 1 column 1"],
+            ),
+        ],
+    )
+}
+
+pub(crate) fn configuration_refused() -> Problem {
+    problem(
+        Reason::ConfigurationRefused,
+        "the changed configuration cannot be used: {message}; the one before is still in use: correct the route, or use a \
+         worker of the operator's release",
+        &[
+            "/etc/millrace/live/live.json: unknown variant `Avro`, expected one of `Bytes`, `Text`, `Json` at line 1 column \
+           97",
+        ],
+    )
+}
+
+pub(crate) fn credentials_refused() -> Problem {
+    problem(
+        Reason::CredentialsRefused,
+        "the changed credentials do not work: {why}; connections go on with the ones before, and the new ones are tried \
+         again: correct the Secret, or the user at the broker",
+        &[&bad_password().message],
+    )
+}

@@ -1,0 +1,372 @@
+//! A route and what is around it: what the user writes, what the operator makes of it, what kubelets and workers do.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use millrace_contract::Document;
+use millrace_contract::probe::{Failure, Outcome, Report, SinkFound, TopicFound};
+use millrace_contract::status::{LaneState, LaneStatus, Phase, Problem, RouteStatus};
+use millrace_crds::api::TopicRouteStatus;
+use millrace_operator::observed::{self, ChildKind, Family, Observed, Owner, Seen, Workers};
+use millrace_operator::plan::{self, Desired, Inputs, Plan, Rejection, Rollout};
+use millrace_operator::status::{self, RouteFacts};
+use millrace_operator::{Settings, names};
+use serde_json::{Value, json};
+
+use crate::manifests::{NAMESPACE, edited, generation, object, typed};
+use crate::pods;
+use crate::said::Said;
+
+/// A route and what is around it.
+pub(crate) struct World {
+    route: Value,
+    broker: Option<Value>,
+    sink: Option<Value>,
+    /// Another route that is there already.
+    other: Option<Value>,
+    observed: Observed,
+    answers: Workers,
+    /// What the workers were last started with or told of: what the user had written then.
+    acts_by: Option<(Document, Value, Value)>,
+    /// How many workers the StatefulSet was last told to have.
+    wanted: u16,
+    /// Other routes that are replacing their workers.
+    pub(crate) rolling: usize,
+    /// What keeps the operator from making a child.
+    pub(crate) taken: Option<Rejection>,
+    now: Timestamp,
+    settings: Settings,
+}
+
+impl World {
+    /// The user has just written all three.
+    pub(crate) fn new() -> Self {
+        Self {
+            route: object("TopicRoute"),
+            broker: Some(object("MqttBroker")),
+            sink: Some(object("KafkaSink")),
+            other: None,
+            observed: Observed::default(),
+            answers: Workers::default(),
+            acts_by: None,
+            wanted: 0,
+            rolling: 0,
+            taken: None,
+            now: "2026-03-01T03:00:10Z".parse().unwrap(),
+            settings: Settings::default(),
+        }
+    }
+
+    /// All works.
+    pub(crate) fn running() -> Self {
+        Self::new().probe_finds_all().rolled_out()
+    }
+
+    /// The route was written like this from the beginning.
+    pub(crate) fn written(mut self, write: impl FnOnce(&mut Value)) -> Self {
+        write(&mut self.route["spec"]);
+        self
+    }
+
+    /// The user changes the route, which has been looked after until now.
+    pub(crate) fn edited(mut self, edit: impl FnOnce(&mut Value)) -> Self {
+        self.remember();
+        self.route = edited(self.route, edit);
+        self
+    }
+
+    /// The user changes the broker, or deletes it.
+    pub(crate) fn broker(mut self, edit: impl FnOnce(Value) -> Option<Value>) -> Self {
+        self.remember();
+        self.broker = self.broker.and_then(edit);
+        self
+    }
+
+    /// The user changes the sink, or deletes it.
+    pub(crate) fn sink(mut self, edit: impl FnOnce(Value) -> Option<Value>) -> Self {
+        self.remember();
+        self.sink = self.sink.and_then(edit);
+        self
+    }
+
+    /// An older route has the same broker.
+    pub(crate) fn after_another(mut self, name: &str) -> Self {
+        let mut other = self.route.clone();
+        other["metadata"]["name"] = name.into();
+        other["metadata"]["uid"] = "00000000-0000-4000-8000-000000000000".into();
+        other["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
+        self.other = Some(other);
+        self
+    }
+
+    /// The status is gone, as after a restore of a backup.
+    pub(crate) fn without_status(mut self) -> Self {
+        self.route["status"] = Value::Null;
+        self
+    }
+
+    /// Time passes.
+    pub(crate) fn after(mut self, seconds: i64) -> Self {
+        self.now += SignedDuration::from_secs(seconds);
+        self
+    }
+
+    /// The operator makes the probe that is due, and its pod comes to this.
+    pub(crate) fn probe(mut self, status: Value) -> Self {
+        self.remember();
+        let plan = self.plan().unwrap();
+        let probe = plan.children.iter().find(|child| child.kind == ChildKind::Pod);
+        let mut pod = probe.expect("a probe is due").body.clone();
+        pod["metadata"]["creationTimestamp"] = self.now.to_string().into();
+        pod["status"] = status;
+        if let Some(end) = pod.pointer_mut("/status/containerStatuses/0/state/terminated") {
+            end["finishedAt"] = self.now.to_string().into();
+        }
+        self.see(ChildKind::Pod, pod);
+        self
+    }
+
+    /// The probe finds nothing wrong.
+    pub(crate) fn probe_finds_all(self) -> Self {
+        let found = r#"{"sink": {"found": {"brokers": 3}}}"#;
+        self.probe(pods::ended(0, found))
+    }
+
+    /// The probe finds this wrong with the broker.
+    pub(crate) fn probe_fails_at_broker(self, problem: Problem) -> Self {
+        let report = Report {
+            broker: Some(Outcome::Failed(failure(problem))),
+            sink: None,
+        };
+        self.probe(pods::ended(1, &serde_json::to_string(&report).unwrap()))
+    }
+
+    /// The probe finds this wrong with Kafka.
+    pub(crate) fn probe_fails_at_sink(self, problem: Problem) -> Self {
+        let report = Report {
+            broker: None,
+            sink: Some(Outcome::Failed(failure(problem))),
+        };
+        self.probe(pods::ended(1, &serde_json::to_string(&report).unwrap()))
+    }
+
+    /// The probe finds Kafka, and this wrong with the topic.
+    pub(crate) fn probe_misses_topic(self, problem: Problem) -> Self {
+        let topic = TopicFound {
+            name: "sensors".into(),
+            partitions: 0,
+            created: false,
+            problem: Some(failure(problem)),
+        };
+        let report = Report {
+            broker: None,
+            sink: Some(Outcome::Found(SinkFound {
+                cluster_id: None,
+                brokers: 3,
+                topics: vec![topic],
+            })),
+        };
+        self.probe(pods::ended(1, &serde_json::to_string(&report).unwrap()))
+    }
+
+    /// The operator has written the children; the StatefulSet's workers are so many, of which `updated` are new.
+    pub(crate) fn applied(mut self, current: i32, updated: i32) -> Self {
+        self.remember();
+        let plan = self.plan().unwrap();
+        assert_eq!(plan.rollout, Rollout::Current, "nothing is rolled out");
+        self.wanted = plan.workers;
+        for Desired { kind, body, .. } in plan.children {
+            let mut body = body;
+            if kind == ChildKind::StatefulSet {
+                body["status"] = json!({
+                    "observedGeneration": 1, "replicas": current, "updatedReplicas": updated,
+                    "readyReplicas": current, "updateRevision": "new",
+                });
+                body["metadata"]["generation"] = 1.into();
+            }
+            self.see(kind, body);
+        }
+        self
+    }
+
+    /// All workers are new, ready, and do what is written.
+    pub(crate) fn rolled_out(mut self) -> Self {
+        let workers = self.plan().unwrap().workers;
+        self = self.applied(workers.into(), workers.into());
+        self.acts_by = Some((
+            self.document().unwrap(),
+            self.broker.clone().unwrap(),
+            self.sink.clone().unwrap(),
+        ));
+        for worker in 0..workers {
+            self = self.pod(worker, pods::READY).answers(worker, |_| {});
+        }
+        self
+    }
+
+    /// What a kubelet says of a worker.
+    pub(crate) fn pod(mut self, worker: u16, status: &str) -> Self {
+        let set = self.plan().unwrap().children;
+        let set = set.into_iter().find(|child| child.kind == ChildKind::StatefulSet);
+        let template = &set.expect("workers are wanted").body["spec"]["template"];
+        let mut pod = json!({"metadata": template["metadata"], "status": pods::status(status)});
+        let meta = &mut pod["metadata"];
+        meta["name"] = format!("{}-{worker}", names::workers("sensors")).into();
+        meta["namespace"] = NAMESPACE.into();
+        meta["uid"] = uid(worker).into();
+        meta["labels"]["controller-revision-hash"] = "new".into();
+        self.see(ChildKind::Pod, pod);
+        self
+    }
+
+    /// What a worker says: that it does what is written, and all is well, but for this.
+    pub(crate) fn answers(self, worker: u16, but: impl FnOnce(&mut RouteStatus)) -> Self {
+        let lane = |lane: u16| LaneStatus {
+            lane,
+            client_id: format!("millrace-6a3d0c1e-{lane}"),
+            state: LaneState::Up,
+            protocol_version: Some("5".into()),
+            session_present: true,
+            connections: 1,
+            window: 0,
+            oldest_unacked_ms: None,
+            last_error: None,
+        };
+        let plan = self.plan().unwrap();
+        let lanes = (worker..plan.document.settings.lanes.count).step_by(plan.workers.into());
+        let mut status = RouteStatus {
+            namespace: NAMESPACE.into(),
+            name: "sensors".into(),
+            live: plan.live_hash,
+            phase: Phase::Running,
+            ready: true,
+            lanes: lanes.map(lane).collect(),
+            ..RouteStatus::default()
+        };
+        but(&mut status);
+        self.answers.answered(&uid(worker), Ok(status), Instant::now());
+        self
+    }
+
+    /// A worker has these problems, and its lanes are in this state.
+    pub(crate) fn suffers(self, worker: u16, state: LaneState, problems: &[Problem]) -> Self {
+        let live = self.answers.of(&uid(worker)).status.unwrap().live;
+        self.answers(worker, |status| {
+            status.live = live;
+            status.problems = problems.to_vec();
+            status.lanes.iter_mut().for_each(|lane| lane.state = state);
+        })
+    }
+
+    /// A worker cannot be asked.
+    pub(crate) fn goes_silent(self, worker: u16, why: &str) -> Self {
+        self.answers
+            .answered(&uid(worker), Err(why.into()), Instant::now());
+        self
+    }
+
+    /// What is said now.
+    pub(crate) fn said(self, scenario: &'static str) -> Said {
+        let mut status = self.status();
+        // A hash in the names of probes, which changes with every field of what workers read.
+        if let Ok(plan) = self.plan() {
+            for condition in &mut status.conditions {
+                condition.message = condition.message.replace(&plan.version, "0123456789");
+            }
+        }
+        Said {
+            scenario,
+            generation: generation(&self.route),
+            observed: status.observed_generation,
+            conditions: status.conditions,
+            in_force: self.is_in_force(),
+        }
+    }
+
+    /// Whether workers act by the route as it is written now, with broker and sink as they were.
+    fn is_in_force(&self) -> bool {
+        let Some((document, broker, sink)) = &self.acts_by else {
+            return false;
+        };
+        let written = plan::render(&typed(&self.route), &typed(broker), &typed(sink));
+        let has_all = self.plan().map_or(true, |plan| plan.workers == self.wanted);
+        has_all && written.is_ok_and(|written| written == *document)
+    }
+
+    fn document(&self) -> Result<Document, Rejection> {
+        let (broker, sink) = (self.broker.as_ref().unwrap(), self.sink.as_ref().unwrap());
+        plan::render(&typed(&self.route), &typed(broker), &typed(sink))
+    }
+
+    fn plan(&self) -> Result<Plan, Rejection> {
+        let plan = plan::route(&self.inputs(), &self.settings)?;
+        self.taken.clone().map_or(Ok(plan), Err)
+    }
+
+    fn inputs(&self) -> Inputs {
+        let broker: Option<Arc<_>> = self.broker.as_ref().map(|broker| Arc::new(typed(broker)));
+        let other = self.other.as_ref().map(|other| Arc::new(typed(other)));
+        Inputs {
+            route: Arc::new(typed(&self.route)),
+            others: other.into_iter().zip(broker.clone()).collect(),
+            broker,
+            sink: self.sink.as_ref().map(|sink| Arc::new(typed(sink))),
+            family: self.family(),
+            dry: Default::default(),
+            rolling: self.rolling,
+            now: self.now,
+        }
+    }
+
+    fn family(&self) -> Family {
+        self.observed.family(&Owner {
+            kind: names::kind::ROUTE,
+            namespace: NAMESPACE.into(),
+            name: "sensors".into(),
+        })
+    }
+
+    fn status(&self) -> TopicRouteStatus {
+        let (inputs, plan) = (self.inputs(), self.plan());
+        let workers = plan::workers(&inputs.family);
+        status::route(&RouteFacts {
+            route: &inputs.route,
+            plan: plan.as_ref(),
+            set: inputs.set(),
+            workers: workers
+                .map(|(child, pod)| (pod, self.answers.of(&child.uid)))
+                .collect(),
+            now: self.now,
+        })
+    }
+
+    /// The operator writes the status.
+    fn remember(&mut self) {
+        self.route["status"] = serde_json::to_value(self.status()).unwrap();
+    }
+
+    /// The operator's watches tell of a child.
+    fn see(&mut self, kind: ChildKind, body: Value) {
+        let meta: ObjectMeta = typed(&body["metadata"]);
+        let seen = match kind {
+            ChildKind::StatefulSet => observed::set(&typed::<StatefulSet>(&body)),
+            ChildKind::Pod => observed::pod(&typed::<Pod>(&body)),
+            ChildKind::ConfigMap => observed::config_map(&typed::<ConfigMap>(&body)),
+            _ => Seen::Plain,
+        };
+        self.observed.apply(kind, &meta, seen);
+    }
+}
+
+fn uid(worker: u16) -> String {
+    format!("worker-{worker}")
+}
+
+/// What a probe calls a problem.
+pub(crate) fn failure(Problem { reason, message }: Problem) -> Failure {
+    Failure { reason, message }
+}
