@@ -18,6 +18,7 @@ mod rejection;
 mod route;
 mod service;
 mod stateful_set;
+mod valid;
 
 pub use configuration::{LIVE_KEY, RECORD_KEY, SETTINGS_KEY, record};
 pub use desired::Desired;
@@ -26,3 +27,4 @@ pub use meta::Family;
 pub(crate) use pod::secret_file;
 pub use rejection::Rejection;
 pub use route::{Plan, Rollout, render, route};
+pub use valid::{check_broker, check_sink};

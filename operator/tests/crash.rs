@@ -2,18 +2,21 @@
 //! lost, and with answers of the past, it comes to the same objects as when nothing goes wrong, and breaks no rule on
 //! the way (`fake/rules.rs`). At rest it writes nothing.
 
+mod compare;
 mod fake;
 mod journey;
+mod kubelet;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use fake::compare::{state, without_detours};
+use compare::{state, without_detours};
 use fake::store::Key;
 use fake::{Fake, Fault, NAMESPACE, SCRAPE};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
+use journey::steps::Hands;
 use journey::{Leg, PATIENCE, STILL, act, legs};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -236,7 +239,7 @@ async fn an_object_that_cannot_be_read_hurts_no_other() {
             && condition(world, "neighbour", "Ready")["status"] == "True"
             && condition(world, "telemetry", "Ready")["status"] == "True"
     });
-    assert!(done.await, "{:#?}", state(&fake.world()));
+    assert!(done.await, "{:#?}", state(fake.world().objects()));
     let accepted = condition(&fake.world(), "unreadable", "Accepted");
     let message = accepted["message"].as_str().unwrap_or_default();
     assert!(message.contains("cannot be read"), "{accepted}");

@@ -11,7 +11,7 @@ use millrace_crds::{MqttBroker, RenderOptions, SessionSource, broker_document};
 use super::context::{Context, owner};
 use super::{Error, endpoint};
 use crate::names;
-use crate::plan::{Family, Rejection};
+use crate::plan::{self, Family, Rejection};
 use crate::status::{self, Asked, BrokerFacts, Reason, Workers};
 
 /// What workers say about a broker that does not work.
@@ -76,6 +76,7 @@ fn hear(broker: &MqttBroker, context: &Context) -> Workers {
 }
 
 fn request(broker: &MqttBroker) -> Result<Request, Rejection> {
+    plan::check_broker(broker)?;
     let options = RenderOptions {
         session: SessionSource::Uid,
         secrets: &crate::plan::secret_file,

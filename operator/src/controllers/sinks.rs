@@ -12,7 +12,7 @@ use millrace_crds::{KafkaSink, TopicRoute, known_topics, sink_document};
 use super::context::{Context, owner};
 use super::{Error, endpoint};
 use crate::names;
-use crate::plan::{Family, Rejection};
+use crate::plan::{self, Family, Rejection};
 use crate::status::{self, Asked, Reason, SinkFacts, Workers};
 
 /// As many topics as one probe is asked about: its answer has little room.
@@ -73,6 +73,7 @@ fn uses(route: &TopicRoute, sink: &KafkaSink) -> bool {
 }
 
 fn request(sink: &KafkaSink, context: &Context) -> Result<Request, Rejection> {
+    plan::check_sink(sink)?;
     let document = sink_document(sink)
         .map_err(|error| Rejection::new(Reason::Invalid, format!("{}: {}", error.field, error.message)))?;
     let topics: BTreeSet<String> = context

@@ -3,15 +3,14 @@
 use millrace_contract::Document;
 use millrace_contract::probe::{BrokerRequest, Request, SinkRequest};
 use millrace_crds::{
-    KafkaSink, ManifestFile, MqttBroker, RenderOptions, SessionSource, Severity, TopicRoute, document,
-    known_topics, validate,
+    KafkaSink, MqttBroker, RenderOptions, SessionSource, TopicRoute, document, known_topics,
 };
 
 use super::inputs::Inputs;
 use super::meta::Family;
 use super::probe::{self, Standing, Verdict};
 use super::stateful_set::{Workers, stateful_set};
-use super::{Desired, Rejection, budget, configuration, network_policy, pod, pod_monitor, service};
+use super::{Desired, Rejection, budget, configuration, network_policy, pod, pod_monitor, service, valid};
 use crate::names;
 use crate::settings::Settings;
 use crate::status::Reason;
@@ -59,7 +58,7 @@ pub enum Rollout {
 pub fn route(inputs: &Inputs, settings: &Settings) -> Result<Plan, Rejection> {
     let route = inputs.route.as_ref();
     let (broker, sink) = references(inputs)?;
-    check(route, broker, sink)?;
+    valid::check_route(route, broker, sink)?;
     check_sessions(inputs, broker)?;
     let mut document = render(route, broker, sink)?;
     let family = Family::of(names::kind::ROUTE, route);
@@ -132,7 +131,7 @@ pub fn route(inputs: &Inputs, settings: &Settings) -> Result<Plan, Rejection> {
 /// What the workers of a route read.
 ///
 /// # Errors
-/// If the objects do not say enough, which [`validate`] would have reported.
+/// If the objects do not say enough, which [`super::valid`] would have reported.
 pub fn render(route: &TopicRoute, broker: &MqttBroker, sink: &KafkaSink) -> Result<Document, Rejection> {
     let options = RenderOptions {
         session: SessionSource::Uid,
@@ -165,47 +164,6 @@ fn references(inputs: &Inputs) -> Result<(&MqttBroker, &KafkaSink), Rejection> {
         Rejection::new(Reason::SinkNotFound, message)
     })?;
     Ok((broker, sink))
-}
-
-/// The same checks as `millrace validate`: what it says of a manifest holds in the cluster.
-fn check(route: &TopicRoute, broker: &MqttBroker, sink: &KafkaSink) -> Result<(), Rejection> {
-    let file = |object: Result<String, serde_json::Error>| ManifestFile {
-        path: String::new(),
-        text: object.unwrap_or_default(),
-    };
-    let mut route = route.clone();
-    // Written by others, and no part of what the user asks for.
-    route.status = None;
-    let files = [
-        file(serde_json::to_string(&route)),
-        file(serde_json::to_string(&MqttBroker {
-            status: None,
-            ..broker.clone()
-        })),
-        file(serde_json::to_string(&KafkaSink {
-            status: None,
-            ..sink.clone()
-        })),
-    ];
-    let report = validate(&files);
-    let errors: Vec<String> = report
-        .findings
-        .iter()
-        .filter(|finding| finding.severity == Severity::Error)
-        .map(|finding| {
-            let of_other = !finding.object.starts_with("TopicRoute");
-            let object = if of_other {
-                format!("{}: ", finding.object)
-            } else {
-                String::new()
-            };
-            format!("{object}{}: {}", finding.field, finding.message)
-        })
-        .collect();
-    if errors.is_empty() {
-        return Ok(());
-    }
-    Err(Rejection::new(Reason::Invalid, errors.join("; ")))
 }
 
 /// Two routes with the same client ids would take each other's sessions, for ever. The older one keeps them.

@@ -4,13 +4,11 @@
 //! what it uses. Validation, defaults, admission and versions of an API are not imitated.
 
 mod call;
-pub(crate) mod compare;
 mod faults;
 mod refusal;
 mod rest;
 mod rules;
 pub(crate) mod store;
-mod worker;
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -42,6 +40,9 @@ pub(crate) use faults::{Fault, Faults};
 use refusal::Refusal;
 pub(crate) use rest::World;
 use store::{Key, kind};
+
+use crate::journey::steps::Hands;
+use crate::kubelet::worker;
 
 /// The namespace that tests use.
 pub(crate) const NAMESPACE: &str = "plant";
@@ -159,48 +160,6 @@ impl Fake {
         Operator { dead, task, network }
     }
 
-    /// Creates the objects of a manifest.
-    pub(crate) fn create(&self, manifest: &str) {
-        let mut world = lock(&self.world);
-        for document in serde_yaml::Deserializer::from_str(manifest) {
-            let object: Value = serde::Deserialize::deserialize(document).expect("a manifest is YAML");
-            let plural = match object["kind"].as_str() {
-                Some("MqttBroker") => "mqttbrokers",
-                Some("KafkaSink") => "kafkasinks",
-                _ => "topicroutes",
-            };
-            let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            let key = Key::new(plural, NAMESPACE, &name);
-            world.store.create(key, object).expect("a new object");
-        }
-        drop(world);
-        self.news.send_replace(());
-    }
-
-    /// A user changes an object.
-    pub(crate) fn edit(&self, plural: &str, name: &str, edit: impl FnOnce(&mut Value)) {
-        let key = Key::new(plural, NAMESPACE, name);
-        let mut world = lock(&self.world);
-        let mut object = Value::clone(world.store.get(&key).expect("the object that is edited"));
-        edit(&mut object);
-        world
-            .store
-            .change(&key, object)
-            .expect("a change that may be made");
-        drop(world);
-        self.news.send_replace(());
-    }
-
-    /// A user deletes an object.
-    pub(crate) fn delete(&self, plural: &str, name: &str) {
-        let key = Key::new(plural, NAMESPACE, name);
-        lock(&self.world)
-            .store
-            .delete(&key, &Value::Null)
-            .expect("an object to delete");
-        self.news.send_replace(());
-    }
-
     /// The state, as it is now.
     pub(crate) fn world(&self) -> World {
         lock(&self.world).clone()
@@ -235,7 +194,9 @@ impl Fake {
             if is(&lock(&self.world)) {
                 return true;
             }
-            if tokio::time::timeout_at(deadline, news.changed()).await.is_err() {
+            // What has changed already is told even after the deadline.
+            let told = tokio::time::timeout_at(deadline, news.changed()).await;
+            if told.is_err() || Instant::now() >= deadline {
                 return false;
             }
             // Changes come in swarms, and a look costs.
@@ -383,7 +344,7 @@ impl Fake {
                 } else {
                     0
                 };
-                let status = worker::status(&lock(&fake.world), &key, received);
+                let status = lock(&fake.world).worker_says(&key, received);
                 drop(fake);
                 // A peer that has gone does not want an answer; one that is slow keeps no other waiting.
                 tokio::spawn(worker::answer(stream, status));
@@ -393,6 +354,47 @@ impl Fake {
         let task = tokio::spawn(async move { serve.await.expect("a loopback socket works") });
         lock(&self.tasks).push(task.abort_handle());
         ip.to_string()
+    }
+}
+
+impl Hands for Fake {
+    fn create(&self, manifest: &str) {
+        let mut world = lock(&self.world);
+        for document in serde_yaml::Deserializer::from_str(manifest) {
+            let object: Value = serde::Deserialize::deserialize(document).expect("a manifest is YAML");
+            let plural = match object["kind"].as_str() {
+                Some("MqttBroker") => "mqttbrokers",
+                Some("KafkaSink") => "kafkasinks",
+                _ => "topicroutes",
+            };
+            let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            let key = Key::new(plural, NAMESPACE, &name);
+            world.store.create(key, object).expect("a new object");
+        }
+        drop(world);
+        self.news.send_replace(());
+    }
+
+    fn edit(&self, plural: &str, name: &str, edit: &dyn Fn(&mut Value)) {
+        let key = Key::new(plural, NAMESPACE, name);
+        let mut world = lock(&self.world);
+        let mut object = Value::clone(world.store.get(&key).expect("the object that is edited"));
+        edit(&mut object);
+        world
+            .store
+            .change(&key, object)
+            .expect("a change that may be made");
+        drop(world);
+        self.news.send_replace(());
+    }
+
+    fn delete(&self, plural: &str, name: &str) {
+        let key = Key::new(plural, NAMESPACE, name);
+        lock(&self.world)
+            .store
+            .delete(&key, &Value::Null)
+            .expect("an object to delete");
+        self.news.send_replace(());
     }
 }
 

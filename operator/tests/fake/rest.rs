@@ -4,12 +4,12 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use millrace_contract::Live;
-use millrace_contract::probe::{BrokerFound, Outcome, Report, Request, SinkFound, TopicFound};
+use millrace_contract::status::Status;
 use millrace_operator::names;
 use serde_json::{Value, json};
 
-use super::store::{Key, Store, annotation, is_deleting, is_selected, now, uid};
+use super::store::{Key, Store, is_selected};
+use crate::kubelet::{Taken, annotation, is_deleting, mounted, probe_ended, running, uid, worker};
 
 /// The label that says which template a pod was made from.
 const REVISION: &str = "controller-revision-hash";
@@ -24,14 +24,6 @@ pub(crate) struct World {
     pub(crate) tried: HashSet<String>,
 }
 
-/// The live configuration of a worker.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Taken {
-    pub(crate) hash: String,
-    /// Filters that the route no longer has. A worker finds them dry at once.
-    pub(crate) retired: Vec<String>,
-}
-
 impl World {
     /// Does one thing that is to be done. `address` gives a worker an address. False: there is nothing to do.
     pub(crate) fn step(&mut self, address: &mut dyn FnMut(&Key) -> String) -> bool {
@@ -41,6 +33,24 @@ impl World {
             return true;
         }
         self.end_pod() || self.run_probe() || self.run_job() || self.roll() || self.run_worker(address)
+    }
+
+    /// All objects by their names: `plural/namespace/name`.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = (String, &Value)> {
+        self.store.objects().map(|(key, object)| {
+            let Key {
+                plural,
+                namespace,
+                name,
+            } = key;
+            (format!("{plural}/{namespace}/{name}"), object.as_ref())
+        })
+    }
+
+    /// How many objects its state has.
+    pub(crate) fn count(&self) -> usize {
+        let counted = self.store.objects().filter(|(key, _)| key.plural != "events");
+        counted.count()
     }
 
     fn end_pod(&mut self) -> bool {
@@ -56,22 +66,16 @@ impl World {
     fn run_probe(&mut self) -> bool {
         let is_probe = |pod: &Value| pod["metadata"]["labels"][names::COMPONENT] == names::component::PROBE;
         let is_running = |pod: &Value| is_probe(pod) && pod["status"]["phase"] != "Succeeded";
-        let running = self.store.all("pods").find(|(_, pod)| is_running(pod));
-        let Some((key, pod)) = running.map(|(key, pod)| (key.clone(), Value::clone(pod))) else {
+        let unfinished = self.store.all("pods").find(|(_, pod)| is_running(pod));
+        let Some((key, pod)) = unfinished.map(|(key, pod)| (key.clone(), Value::clone(pod))) else {
             return false;
         };
         let status = if pod["status"]["phase"] == "Running" {
-            let message = annotation(&pod, names::REQUEST).map(report).unwrap_or_default();
             self.tried
                 .extend(annotation(&pod, names::SETTINGS).map(str::to_owned));
-            json!({
-                "phase": "Succeeded",
-                "containerStatuses": [container(json!({
-                    "terminated": {"exitCode": 0, "reason": "Completed", "message": message, "finishedAt": now()},
-                }))],
-            })
+            probe_ended(&pod)
         } else {
-            json!({"phase": "Running", "containerStatuses": [container(json!({"running": {}}))]})
+            running(None)
         };
         self.set_status(&key, pod, status)
     }
@@ -157,17 +161,11 @@ impl World {
                     return false;
                 }
                 self.taken.insert(uid, newest);
-                let status = json!({
-                    "phase": "Running",
-                    "podIP": address(&key),
-                    "conditions": [{"type": "Ready", "status": "True"}],
-                    "containerStatuses": [container(json!({"running": {}}))],
-                });
+                let status = running(Some(&address(&key)));
                 return self.set_status(&key, pod, status);
             }
-            let told = annotation(&pod, names::NUDGE).and_then(|nudge| nudge.split_once('.'));
             let has = self.taken.entry(uid).or_default();
-            if told.is_none_or(|(hash, _)| hash != newest.hash || hash == has.hash) {
+            if !newest.is_told(&pod) || newest.hash == has.hash {
                 return false;
             }
             *has = newest;
@@ -180,12 +178,17 @@ impl World {
         let map = self
             .store
             .get(&Key::new("configmaps", &key.namespace, &names::live(route)))?;
-        let live: Live = serde_json::from_str(map["data"]["live.json"].as_str()?).ok()?;
-        let retired = live.retired.iter().flat_map(|retired| &retired.subscriptions);
-        Some(Taken {
-            hash: annotation(map, names::LIVE)?.to_owned(),
-            retired: retired.map(|one| one.filter.clone()).collect(),
-        })
+        Taken::from_map(map)
+    }
+
+    /// What the worker in a pod says.
+    pub(super) fn worker_says(&self, key: &Key, received: u64) -> Option<Status> {
+        let pod = self.store.get(key)?;
+        let content = |map: &str, file: &str| {
+            let map = self.store.get(&Key::new("configmaps", &key.namespace, map))?;
+            map["data"][file].as_str().map(str::to_owned)
+        };
+        worker::status(pod, content, self.taken.get(uid(pod)?)?, received)
     }
 
     fn has_mounts(&self, key: &Key, pod: &Value) -> bool {
@@ -200,17 +203,6 @@ impl World {
     }
 }
 
-/// The ConfigMaps that a pod cannot start without.
-pub(crate) fn mounted(pod_spec: &Value) -> Vec<String> {
-    let volumes = pod_spec["volumes"].as_array().into_iter().flatten();
-    let maps = volumes
-        .map(|volume| &volume["configMap"])
-        .filter(|map| map["optional"] != true);
-    maps.filter_map(|map| map["name"].as_str())
-        .map(str::to_owned)
-        .collect()
-}
-
 /// Whether a pod is ready.
 pub(crate) fn is_ready(pod: &Value) -> bool {
     pod["status"]["conditions"][0]["status"] == "True"
@@ -218,12 +210,6 @@ pub(crate) fn is_ready(pod: &Value) -> bool {
 
 fn is_there(store: &Store, key: &Key) -> bool {
     store.get(key).is_some()
-}
-
-fn container(state: Value) -> Value {
-    json!({
-        "name": names::CONTAINER, "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": state,
-    })
 }
 
 fn worker(set_key: &Key, set: &Value, ordinal: u64, revision: &str) -> Value {
@@ -242,37 +228,4 @@ fn hash(template: &Value) -> String {
     let mut hasher = DefaultHasher::new();
     template.to_string().hash(&mut hasher);
     format!("{:016x}", hasher.finish())
-}
-
-/// A probe that finds all it is asked for.
-fn report(request: &str) -> String {
-    let Ok(request) = serde_json::from_str::<Request>(request) else {
-        return String::new();
-    };
-    let topic = |name: String| TopicFound {
-        name,
-        partitions: 6,
-        created: false,
-        problem: None,
-    };
-    let report = Report {
-        broker: request.broker.map(|broker| {
-            Outcome::Found(BrokerFound {
-                protocol_version: "5".into(),
-                shared_subscriptions: Some(true),
-                maximum_qos: broker.qos,
-                receive_maximum: None,
-                session_expiry_seconds: None,
-                maximum_packet_bytes: None,
-            })
-        }),
-        sink: request.sink.map(|sink| {
-            Outcome::Found(SinkFound {
-                cluster_id: Some("fake".into()),
-                brokers: 3,
-                topics: sink.topics.into_iter().map(topic).collect(),
-            })
-        }),
-    };
-    serde_json::to_string(&report).unwrap_or_default()
 }

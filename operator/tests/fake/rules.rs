@@ -5,8 +5,9 @@ use millrace_operator::names;
 use serde_json::Value;
 
 use super::call::{Call, Verb};
-use super::rest::{World, mounted};
-use super::store::{Key, annotation, is_deleting, uid};
+use super::rest::World;
+use super::store::Key;
+use crate::kubelet::{annotation, is_deleting, mounted, uid};
 
 /// The rule that a write breaks which is about to be done.
 pub(crate) fn broken(world: &World, call: &Call) -> Option<String> {

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::refusal::Refusal;
+use crate::kubelet::{now, uid};
 
 /// The kinds that there are: plural, version and kind.
 const KINDS: &[(&str, &str, &str)] = &[
@@ -294,32 +294,11 @@ impl Store {
     }
 }
 
-/// The uid of an object.
-pub(crate) fn uid(object: &Value) -> Option<&str> {
-    object["metadata"]["uid"].as_str()
-}
-
-/// The value of an annotation.
-pub(crate) fn annotation<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
-    object["metadata"]["annotations"][name].as_str()
-}
-
-/// Whether an object is being deleted.
-pub(crate) fn is_deleting(object: &Value) -> bool {
-    !object["metadata"]["deletionTimestamp"].is_null()
-}
-
 /// Whether `labels` are those of an object.
 pub(crate) fn is_selected(object: &Value, labels: &[(String, String)]) -> bool {
     labels
         .iter()
         .all(|(name, value)| object["metadata"]["labels"][name] == **value)
-}
-
-/// The time, as objects have it.
-pub(crate) fn now() -> String {
-    let now = Timestamp::now();
-    Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
 }
 
 fn check(key: &Key, old: &Value, asked: &Value) -> Result<(), Refusal> {

@@ -1,13 +1,14 @@
 //! What a user does with a route from its creation to its end, in legs: each begins where all is at rest.
 
+pub(crate) mod steps;
+
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use crate::fake::compare::{State, count, difference, state};
-use crate::fake::store::is_deleting;
+use crate::compare::{State, difference, state};
 use crate::fake::{Fake, Operator, World};
+use steps::{STEPS, Step, is_settled};
 
 /// How long a cluster may take to be as it is to be, on a machine that has other things to do.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -16,101 +17,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const STILL: Duration = Duration::from_millis(1800);
 /// An operator that has just started knows all when nothing was written for so long: it asks workers twice a second.
 const KNOWN: Duration = Duration::from_millis(900);
-
-const MANIFEST: &str = "
-apiVersion: millrace.dev/v1alpha1
-kind: MqttBroker
-metadata: {name: plant}
-spec:
-  urls: [mqtt://mqtt.plant:1883]
----
-apiVersion: millrace.dev/v1alpha1
-kind: KafkaSink
-metadata: {name: main}
-spec:
-  bootstrapServers: [kafka:9092]
-  topics:
-  - {pattern: telemetry, create: IfMissing}
----
-apiVersion: millrace.dev/v1alpha1
-kind: TopicRoute
-metadata: {name: telemetry}
-spec:
-  replicas: 2
-  from:
-    mqtt:
-      brokerRef: {name: plant}
-      subscriptions:
-      - filter: plants/+plant/telemetry
-      - filter: plants/+plant/events
-      ordering: PerTopic
-      lanes: 4
-  to:
-    kafka:
-      sinkRef: {name: main}
-      topic: telemetry
-      key: '{plant}'
-";
-
-/// Something that a user does.
-pub(crate) struct Step {
-    pub(crate) name: &'static str,
-    /// The image of workers from then on.
-    pub(crate) image: &'static str,
-    pub(crate) act: fn(&Fake),
-}
-
-/// All that a user does.
-pub(crate) const STEPS: &[Step] = &[
-    Step {
-        name: "create",
-        image: "worker:1",
-        act: |fake| fake.create(MANIFEST),
-    },
-    Step {
-        name: "change the mapping",
-        image: "worker:1",
-        act: |fake| {
-            edit_route(fake, |spec| {
-                spec["to"]["kafka"]["key"] = "{message.topic}".into();
-                spec["from"]["mqtt"]["subscriptions"][1]["filter"] = "plants/+plant/alarms".into();
-            });
-        },
-    },
-    Step {
-        name: "change the connection",
-        image: "worker:1",
-        act: |fake| {
-            fake.edit("mqttbrokers", "plant", |broker| {
-                broker["spec"]["urls"] = json!(["mqtt://other.plant:1883"]);
-            });
-        },
-    },
-    Step {
-        name: "upgrade",
-        image: "worker:2",
-        act: |_| {},
-    },
-    Step {
-        name: "2 to 4 workers",
-        image: "worker:2",
-        act: |fake| edit_route(fake, |spec| spec["replicas"] = 4.into()),
-    },
-    Step {
-        name: "4 to 1 workers",
-        image: "worker:2",
-        act: |fake| edit_route(fake, |spec| spec["replicas"] = 1.into()),
-    },
-    Step {
-        name: "delete",
-        image: "worker:2",
-        act: |fake| fake.delete("topicroutes", "telemetry"),
-    },
-];
-
-fn edit_route(fake: &Fake, edit: impl FnOnce(&mut Value)) {
-    fake.edit("topicroutes", "telemetry", |route| edit(&mut route["spec"]));
-}
 
 /// One step, and what came of it when nothing went wrong.
 pub(crate) struct Leg {
@@ -135,19 +41,19 @@ pub(crate) async fn legs() -> &'static [Leg] {
             let (before, writes) = (fake.world(), fake.writes());
             operator = act(&fake, step, image, operator).await;
             assert!(
-                fake.until(PATIENCE, is_settled).await,
+                fake.until(PATIENCE, |world| is_settled(world.objects())).await,
                 "{}: {:#?}",
                 step.name,
-                state(&fake.world())
+                state(fake.world().objects())
             );
             fake.rest(STILL).await;
-            assert!(is_settled(&fake.world()), "{} was undone", step.name);
+            assert!(is_settled(fake.world().objects()), "{} was undone", step.name);
             assert_eq!(fake.broken(), [""; 0], "{}", step.name);
             legs.push(Leg {
                 step,
                 image,
                 before,
-                after: state(&fake.world()),
+                after: state(fake.world().objects()),
                 writes: fake.writes() - writes,
             });
             image = step.image;
@@ -169,7 +75,7 @@ pub(crate) async fn act(
         operator.kill().await;
         operator = fake.start(step.image);
     }
-    (step.act)(fake);
+    (step.act)(fake.as_ref());
     operator
 }
 
@@ -196,7 +102,8 @@ impl Leg {
     ) -> Result<(), String> {
         let wanted = view(self.after.clone());
         // Most looks are too early, and counting is cheap.
-        let is_there = |world: &World| count(world) == wanted.len() && view(state(world)) == wanted;
+        let is_there =
+            |world: &World| world.count() == wanted.len() && view(state(world.objects())) == wanted;
         let deadline = Instant::now() + patience;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -207,43 +114,11 @@ impl Leg {
                 break;
             }
         }
-        let difference = difference(&wanted, &view(state(&fake.world())));
+        let difference = difference(&wanted, &view(state(fake.world().objects())));
         let broken = fake.broken().join("\n");
         match difference.is_empty() && broken.is_empty() {
             true => Ok(()),
             false => Err(format!("{difference}\n{broken}")),
         }
     }
-}
-
-/// Whether all objects say that they are as they were last written, and are what they say.
-pub(crate) fn is_settled(world: &World) -> bool {
-    let ours = ["mqttbrokers", "kafkasinks", "topicroutes"];
-    let mut objects = world
-        .store
-        .objects()
-        .filter(|(key, _)| ours.contains(&key.plural.as_str()));
-    let sets = world.store.all("statefulsets").all(|(_, set)| {
-        let (wanted, status) = (&set["spec"]["replicas"], &set["status"]);
-        ["replicas", "readyReplicas", "updatedReplicas"]
-            .iter()
-            .all(|count| status[count] == *wanted)
-    });
-    sets && objects.all(|(_, object)| {
-        let generation = &object["metadata"]["generation"];
-        let has = |kind: &str, status: &str| {
-            object["status"]["conditions"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .any(|one| {
-                    one["type"] == kind && one["status"] == status && one["observedGeneration"] == *generation
-                })
-        };
-        let wanted = &object["spec"]["replicas"];
-        let replicas = wanted.is_null() || object["status"]["replicas"] == *wanted;
-        let lanes = &object["spec"]["from"]["mqtt"]["lanes"];
-        let up = lanes.is_null() || object["status"]["lanes"] == json!({"total": lanes, "up": lanes});
-        !is_deleting(object) && replicas && up && has("Ready", "True") && has("Reconciling", "False")
-    })
 }

@@ -9,8 +9,9 @@ use millrace_operator::names;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::rest::World;
-use super::store::{Key, annotation, uid};
+use serde_json::Value;
+
+use super::{Taken, annotation, mounted, uid};
 
 /// The next address that is tried.
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -56,18 +57,18 @@ pub(crate) async fn answer(mut stream: TcpStream, status: Option<Status>) -> std
     stream.shutdown().await
 }
 
-/// What the worker in a pod says.
-pub(crate) fn status(world: &World, key: &Key, received: u64) -> Option<Status> {
-    let pod = world.store.get(key)?;
-    let uid = uid(pod)?;
-    let route = pod["metadata"]["labels"][names::INSTANCE].as_str()?;
-    let content = |map: &str, file: &str| {
-        let map = world.store.get(&Key::new("configmaps", &key.namespace, map))?;
-        map["data"][file].as_str().map(str::to_owned)
-    };
-    let settings = super::rest::mounted(&pod["spec"]);
+/// What the worker in a pod says. `content` is what a file of a ConfigMap of its namespace holds.
+pub(crate) fn status(
+    pod: &Value,
+    content: impl Fn(&str, &str) -> Option<String>,
+    taken: &Taken,
+    received: u64,
+) -> Option<Status> {
+    let (meta, uid) = (&pod["metadata"], uid(pod)?);
+    let route = meta["labels"][names::INSTANCE].as_str()?;
+    let settings = mounted(&pod["spec"]);
     let settings: Settings = serde_json::from_str(&content(settings.first()?, "settings.json")?).ok()?;
-    let ordinal = key.name.rsplit('-').next()?.parse().ok()?;
+    let ordinal = meta["name"].as_str()?.rsplit('-').next()?.parse().ok()?;
     let told = annotation(pod, names::ASSIGNMENT)
         .and_then(|text| serde_json::from_str::<Assignment>(text).ok())
         .filter(|told| told.pod_uid.as_deref() == Some(uid));
@@ -94,9 +95,8 @@ pub(crate) fn status(world: &World, key: &Key, received: u64) -> Option<Status> 
         .leaving
         .iter()
         .map(|number| lane(number, LaneState::Left));
-    let taken = world.taken.get(uid)?;
     let status = RouteStatus {
-        namespace: key.namespace.clone(),
+        namespace: meta["namespace"].as_str()?.to_owned(),
         name: route.to_owned(),
         pod_uid: Some(uid.to_owned()),
         generation: assignment.generation,

@@ -1,35 +1,30 @@
 //! Whether two clusters are in the same state, as far as the operator is answerable for it.
 
+#![allow(dead_code, reason = "each of the tests that share it uses a part")]
+
 use std::collections::BTreeMap;
 
 use millrace_operator::names::NUDGE;
 use serde_json::Value;
 
-use super::rest::World;
-use super::store::uid;
+use crate::kubelet::uid;
 
 /// A state without what differs from run to run: uids stand for names; versions, times and addresses are left out.
 pub(crate) type State = BTreeMap<String, Value>;
 
-/// How many objects the state of a cluster has.
-pub(crate) fn count(world: &World) -> usize {
-    let counted = world.store.objects().filter(|(key, _)| key.plural != "events");
-    counted.count()
-}
-
-/// The state of a cluster.
-pub(crate) fn state(world: &World) -> State {
+/// The state of a cluster, from its objects and their names: `plural/namespace/name`.
+pub(crate) fn state<'a>(all: impl Iterator<Item = (String, &'a Value)>) -> State {
     let mut objects: State = BTreeMap::new();
     let mut uids = Vec::new();
-    for (key, object) in world.store.objects() {
+    for (name, object) in all {
+        let plural = name.split('/').next().unwrap_or_default();
         // Told once, and missed by nobody but people.
-        if key.plural == "events" {
+        if plural == "events" {
             continue;
         }
-        let name = format!("{}/{}/{}", key.plural, key.namespace, key.name);
-        uids.push((uid(object).unwrap_or_default(), name.clone()));
-        let mut object = Value::clone(object);
-        if matches!(key.plural.as_str(), "pods" | "statefulsets" | "jobs") {
+        uids.push((uid(object).unwrap_or_default().to_owned(), name.clone()));
+        let mut object = object.clone();
+        if matches!(plural, "pods" | "statefulsets" | "jobs") {
             object["status"] = Value::Null;
         }
         strip(&mut object);
@@ -64,6 +59,65 @@ pub(crate) fn without_detours(mut state: State) -> State {
         .into_iter()
         .map(|(name, object)| (name, keep(object)))
         .collect()
+}
+
+/// The same for states of clusters that differ in the name of the namespace, and so in all hashes: those are numbered
+/// in the order in which they occur.
+pub(crate) fn without_tokens(state: State, namespace: &str) -> State {
+    let named = [(namespace.to_owned(), "NAMESPACE".to_owned())];
+    let mut masked: Vec<(String, String, Value)> = Vec::new();
+    for (name, mut object) in state {
+        name_uids(&mut object, &named);
+        for field in REVISIONS {
+            object["metadata"]["labels"][field].take();
+        }
+        let name = name.replace(namespace, "NAMESPACE");
+        let text = format!("{name} {object}");
+        masked.push((mask(&text, &mut |_| "#".to_owned()), name, object));
+    }
+    // By what is the same everywhere.
+    masked.sort_by(|(one, ..), (two, ..)| one.cmp(two));
+    let mut tokens: Vec<String> = Vec::new();
+    let mut number = |token: &str| {
+        let known = tokens.iter().position(|one| one == token);
+        let index = known.unwrap_or_else(|| {
+            tokens.push(token.to_owned());
+            tokens.len() - 1
+        });
+        format!("#{index}")
+    };
+    masked
+        .into_iter()
+        .map(|(_, name, object)| {
+            let name = mask(&name, &mut number);
+            let text = mask(&object.to_string(), &mut number);
+            (name, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        })
+        .collect()
+}
+
+/// Labels by which controllers of Kubernetes name a hash in letters of their own.
+const REVISIONS: &[&str] = &["controller-revision-hash"];
+
+/// Replaces what looks like a hash of ours, or like the beginning of a uid: 8, 10 or 64 hexadecimal digits.
+fn mask(text: &str, by: &mut dyn FnMut(&str) -> String) -> String {
+    let mut masked = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(|letter: char| letter.is_ascii_alphanumeric()) {
+        let (before, word) = rest.split_at(start);
+        let end = word
+            .find(|letter: char| !letter.is_ascii_alphanumeric())
+            .unwrap_or(word.len());
+        let (word, after) = word.split_at(end);
+        masked += before;
+        let is_hash = matches!(word.len(), 8 | 10 | 64)
+            && word
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        masked += &if is_hash { by(word) } else { word.to_owned() };
+        rest = after;
+    }
+    masked + rest
 }
 
 /// What differs, one line for each object.
@@ -128,6 +182,9 @@ fn strip(value: &mut Value) {
                 "lastTransitionTime",
                 // How often a worker had to be told.
                 NUDGE,
+                // Given by the API server.
+                "clusterIP",
+                "clusterIPs",
             ] {
                 // Owners are told apart by their uid.
                 if field != "uid" || fields.contains_key("creationTimestamp") || fields.contains_key("labels")
@@ -142,11 +199,11 @@ fn strip(value: &mut Value) {
     }
 }
 
-fn name_uids(value: &mut Value, uids: &[(&str, String)]) {
+fn name_uids(value: &mut Value, uids: &[(String, String)]) {
     match value {
         Value::String(text) => {
             for (uid, name) in uids {
-                if text.contains(uid) {
+                if text.contains(uid.as_str()) {
                     *text = text.replace(uid, name);
                 }
             }
