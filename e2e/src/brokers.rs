@@ -2,6 +2,7 @@ use millrace_testkit::Port;
 
 use crate::forward::Forward;
 use crate::kubectl::kubectl;
+use crate::namespace::restrict;
 
 /// The namespace of mosquitto and Kafka, which all tests use.
 pub const BROKERS: &str = "e2e-brokers";
@@ -19,15 +20,7 @@ pub struct Brokers {
 impl Brokers {
     /// Starts them, unless they run.
     pub fn start() -> Self {
-        if crate::try_kubectl(&["get", "namespace", BROKERS]).is_err() {
-            kubectl(&["create", "namespace", BROKERS]);
-            kubectl(&[
-                "label",
-                "namespace",
-                BROKERS,
-                "pod-security.kubernetes.io/enforce=restricted",
-            ]);
-        }
+        restrict(BROKERS);
         kubectl(&["apply", "-n", BROKERS, "-f", MANIFESTS]);
         for set in ["statefulset/mosquitto", "statefulset/kafka"] {
             kubectl(&["rollout", "status", "-n", BROKERS, set, "--timeout=180s"]);

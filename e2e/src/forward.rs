@@ -56,15 +56,16 @@ impl Forward {
                 }
             })
         };
-        wait_until(crate::SOON, &format!("a way to {object}"), || {
-            is_up.load(Ordering::Acquire)
-        });
-        Self {
+        let forward = Self {
             port: local,
             stop,
             child,
             supervisor: Some(supervisor),
-        }
+        };
+        wait_until(crate::SOON, &format!("a way to {object}"), || {
+            is_up.load(Ordering::Acquire)
+        });
+        forward
     }
 
     /// The port of this machine.

@@ -30,7 +30,7 @@ pub fn try_kubectl_with(arguments: &[&str], input: &str) -> Result<String, Strin
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("cannot be run: {error}; `make e2e` puts it on the PATH"))?;
+        .map_err(|error| format!("cannot be run: {error}; `make e2e-full` puts it on the PATH"))?;
     child
         .stdin
         .take()

@@ -1,7 +1,7 @@
 //! What the tests in a cluster share: `kubectl`, namespaces that clean up after themselves, brokers inside the cluster,
 //! and a way to them from outside.
 //!
-//! The tests are ignored by `cargo test`, because they need a cluster with Millrace installed: `make e2e` makes one.
+//! The tests are ignored by `cargo test`, because they need a cluster with Millrace installed: `make e2e-full` makes one.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,15 +13,21 @@ mod brokers;
 mod forward;
 mod kubectl;
 mod namespace;
+mod plant;
+mod release;
 mod route;
 mod sessions;
+mod workers;
 
 pub use brokers::{BROKERS, Brokers};
 pub use forward::Forward;
 pub use kubectl::{get, kubectl, try_kubectl, try_kubectl_with};
-pub use namespace::Namespace;
+pub use namespace::{Namespace, restrict};
+pub use plant::{Plant, RATE, login};
+pub use release::{OperatorAway, Release, SYSTEM, helm};
 pub use route::{Manifests, RouteHandle};
 pub use sessions::has_session;
+pub use workers::{docker, kill_worker, node_of};
 
 use std::time::Duration;
 

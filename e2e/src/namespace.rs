@@ -1,5 +1,18 @@
 use crate::kubectl::{kubectl, try_kubectl, try_kubectl_with};
 
+/// Makes a namespace, unless it is there, and has Pod Security `restricted` enforced in it.
+pub fn restrict(name: &str) {
+    let manifest = format!(
+        "apiVersion: v1
+kind: Namespace
+metadata: {{name: {name}, labels: {{pod-security.kubernetes.io/enforce: restricted}}}}
+"
+    );
+    if let Err(error) = try_kubectl_with(&["apply", "-f", "-"], &manifest) {
+        panic!("namespace {name}: {error}");
+    }
+}
+
 /// A namespace in which Pod Security `restricted` is enforced. It is deleted in the end; if a test panics, what is in it
 /// is printed first.
 #[derive(Debug)]
@@ -17,13 +30,7 @@ impl Namespace {
             "--ignore-not-found",
             "--timeout=120s",
         ]);
-        kubectl(&["create", "namespace", name]);
-        kubectl(&[
-            "label",
-            "namespace",
-            name,
-            "pod-security.kubernetes.io/enforce=restricted",
-        ]);
+        restrict(name);
         Self {
             name: name.to_owned(),
         }
@@ -98,14 +105,26 @@ impl Drop for Namespace {
         if std::thread::panicking() {
             self.print();
         }
-        if let Err(error) = try_kubectl(&[
+        // Routes first: in a namespace that goes their sessions would be left, and the broker would keep messages for them.
+        let routes = [
+            "delete",
+            "topicroutes",
+            "--all",
+            "-n",
+            &self.name,
+            "--timeout=60s",
+        ];
+        let namespace = [
             "delete",
             "namespace",
             &self.name,
             "--ignore-not-found",
             "--wait=false",
-        ]) {
-            eprintln!("namespace {} could not be deleted: {error}", self.name);
+        ];
+        for command in [&routes[..], &namespace] {
+            if let Err(error) = try_kubectl(command) {
+                eprintln!("kubectl {}: {error}", command.join(" "));
+            }
         }
     }
 }

@@ -7,6 +7,9 @@ use millrace_testkit::{now_micros, wait_until};
 use crate::namespace::Namespace;
 use crate::{BROKERS, get};
 
+/// So many that every worker has some.
+const FILTERS: u32 = 8;
+
 /// The manifests of a route between the brokers of the cluster.
 #[derive(Clone, Debug)]
 pub struct Manifests {
@@ -27,14 +30,14 @@ pub struct Manifests {
 }
 
 impl Manifests {
-    /// A route with two filters on four lanes, from `<name>/even/+` and `<name>/odd/+` to a topic of its own.
+    /// A route with eight filters on four lanes, from `<name>/0/+` to `<name>/7/+`, to a topic of its own.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             topic: format!("{name}-{}", now_micros()),
             spec: "  replicas: 2\n".to_owned(),
             ordering: "PerTopic",
-            filters: vec!["even/+key".into(), "odd/+key".into()],
+            filters: (0..FILTERS).map(|filter| format!("{filter}/+key")).collect(),
             broker: String::new(),
             port: 1883,
         }
@@ -85,15 +88,10 @@ spec:
         )
     }
 
-    /// The MQTT topic of a key: both filters have work.
+    /// The MQTT topic of a key: all filters have work.
     pub fn topic_of(&self) -> impl Fn(u32) -> String + Send + Sync + 'static {
         let name = self.name.clone();
-        move |key| {
-            format!(
-                "{name}/{}/{key}",
-                if key.is_multiple_of(2) { "even" } else { "odd" }
-            )
-        }
+        move |key| format!("{name}/{}/{key}", key % FILTERS)
     }
 }
 
@@ -137,6 +135,19 @@ impl<'n> RouteHandle<'n> {
                 .is_some_and(|now| now.status == status && (reason.is_empty() || now.reason == reason))
         });
         last.unwrap()
+    }
+
+    /// Waits until its workers run what was written last.
+    pub fn wait_applied(&self, deadline: Duration) {
+        wait_until(deadline, &format!("{} to be applied", self.name), || {
+            let Some(route) = self.get() else { return false };
+            let conditions = route.status.map(|status| status.conditions).unwrap_or_default();
+            conditions.iter().any(|condition| {
+                condition.type_ == "ConfigurationApplied"
+                    && condition.status == "True"
+                    && condition.observed_generation == route.metadata.generation
+            })
+        });
     }
 
     /// Waits until it works as it is written, as a user would.

@@ -2,62 +2,24 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::process::Command;
 use std::time::Duration;
 
-use millrace_e2e::{Brokers, Manifests, Namespace, RouteHandle, SOON, kubectl};
+use millrace_e2e::{Brokers, Manifests, Namespace, Release, RouteHandle, SOON, helm, kubectl};
 use millrace_testkit::{Observer, Publisher, check, wait_until};
 
-const RELEASE_NAMESPACE: &str = "millrace-system";
-const IMAGE: [&str; 4] = ["--set", "image.tag=local", "--set", "image.pullPolicy=Never"];
-
-fn helm(arguments: &[&str]) -> String {
-    let output = Command::new("helm")
-        .args(["--namespace", RELEASE_NAMESPACE])
-        .args(arguments)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "helm {}: {text}\n{}",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    text.into_owned()
-}
-
-fn install(release: &str) {
-    let chart = ["upgrade", "--install", release, "../charts/millrace", "--wait"];
-    helm(&[&chart[..], &IMAGE[..]].concat());
-}
-
-/// Puts the release that the other tests use back, also if this one panics.
-struct Restored;
-
-impl Drop for Restored {
-    fn drop(&mut self) {
-        let releases = helm(&["list", "--short"]);
-        if releases.lines().any(|release| release == "other") {
-            helm(&["uninstall", "other", "--wait"]);
-        }
-        install("millrace");
-    }
-}
-
 #[test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: make e2e-full"]
 fn helm_test_moves_a_message_through_a_route() {
     let text = helm(&["test", "millrace", "--timeout", "3m"]);
     assert!(text.contains("Succeeded"), "{text}");
 }
 
 #[test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: make e2e-full"]
 fn routes_outlive_the_chart_and_another_release_takes_them_over() {
     let brokers = Brokers::start();
     let namespace = Namespace::create("e2e-chart");
-    let restored = Restored;
+    let release = Release::to_be_changed();
     let manifests = Manifests::new("kept");
     namespace.apply(&manifests.yaml());
     let route = RouteHandle::new(&namespace, "kept");
@@ -88,7 +50,7 @@ fn routes_outlive_the_chart_and_another_release_takes_them_over() {
     let left = route.get().unwrap();
     assert_eq!(left.metadata.finalizers.unwrap_or_default(), [""; 0]);
 
-    install("other");
+    release.upgrade("other", &[]);
     wait_until(SOON, "the other release to hold the route", || {
         route
             .get()
@@ -115,5 +77,5 @@ fn routes_outlive_the_chart_and_another_release_takes_them_over() {
         "jsonpath={.items[*].reason}",
     ]);
     assert!(told.contains("SessionsLeft"), "{told}");
-    drop(restored);
+    drop(release);
 }

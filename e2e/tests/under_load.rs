@@ -4,130 +4,32 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use millrace_e2e::{BROKERS, Brokers, Manifests, Namespace, RouteHandle, SOON, kubectl};
-use millrace_testkit::{Observer, Publisher, check, wait_until};
+use millrace_e2e::{
+    BROKERS, OperatorAway, Plant, SOON, SYSTEM, docker, kill_worker, kubectl, login, node_of,
+};
+use millrace_testkit::wait_until;
 
-const RATE: f64 = 2_000.0;
-
-struct Plant {
-    brokers: Brokers,
-    namespace: Namespace,
-    manifests: Manifests,
-    publisher: Publisher,
-    observer: Observer,
-}
-
-impl Plant {
-    fn start(name: &str, change: impl FnOnce(&mut Manifests)) -> Self {
-        let brokers = Brokers::start();
-        let namespace = Namespace::create(&format!("e2e-{name}"));
-        let mut manifests = Manifests::new(name);
-        change(&mut manifests);
-        namespace.apply(&secret("millrace"));
-        namespace.apply(&manifests.yaml());
-        RouteHandle::new(&namespace, name).wait_ready();
-        let observer = Observer::start(&brokers.bootstrap(), &[&manifests.topic]);
-        let publisher = Publisher::builder(brokers.mqtt_port())
-            .qos(1)
-            .keys(100)
-            .rate(RATE)
-            .topic_of(manifests.topic_of())
-            .start();
-        let plant = Self {
-            brokers,
-            namespace,
-            manifests,
-            publisher,
-            observer,
-        };
-        plant.wait_flow("the load flows");
-        plant
-    }
-
-    fn route(&self) -> RouteHandle<'_> {
-        RouteHandle::new(&self.namespace, &self.manifests.name)
-    }
-
-    /// Waits until Kafka has more messages than are acknowledged by now.
-    fn wait_flow(&self, what: &str) {
-        let goal = self.publisher.acknowledged() + 4_000;
-        let took = self.observer.wait_for(goal, SOON);
-        eprintln!(
-            "{what}: {goal} messages are in Kafka after {:.1} s",
-            took.as_secs_f64()
-        );
-    }
-
-    /// Compares the accounts of both ends.
-    fn finish(self) {
-        let report = self.publisher.finish(SOON);
-        self.observer.wait_for(report.acknowledged(), SOON);
-        let records = self.observer.finish();
-        let verdict = check(&report, &records);
-        verdict.assert_nothing_lost();
-        eprintln!(
-            "{} sent, {} acknowledged, {} in Kafka, {} distinct",
-            report.sent(),
-            report.acknowledged(),
-            records.seen().len(),
-            records.distinct()
-        );
-        drop(self.brokers);
-    }
-}
-
-fn secret(password: &str) -> String {
-    format!(
-        "apiVersion: v1
-kind: Secret
-metadata: {{name: login}}
-stringData: {{username: plant, password: {password}}}
-"
-    )
-}
-
-fn docker(arguments: &[&str]) {
-    let output = Command::new("docker").args(arguments).output().unwrap();
-    assert!(
-        output.status.success(),
-        "docker {}: {}",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
-fn node_of(plant: &Plant, pod: &str) -> String {
-    plant
-        .namespace
-        .kubectl(&["get", pod, "-o", "jsonpath={.spec.nodeName}"])
-}
+/// A change that needs no other workers is in use by then.
+const CHANGED: Duration = Duration::from_secs(5);
+const RESTARTS: &str = ".status.containerStatuses[0].restartCount";
 
 #[test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: make e2e-full"]
 fn no_fault_of_pods_loses_a_message() {
     let plant = Plant::start("pods", |_| {});
     let pods = plant.route().pods();
     assert_eq!(pods.len(), 2);
 
-    plant.namespace.kubectl(&["delete", &pods[0], "--wait=false"]);
+    plant.namespace().kubectl(&["delete", &pods[0], "--wait=false"]);
     plant.wait_flow("a worker's pod was deleted");
     plant.route().wait_ready();
 
-    let node = node_of(&plant, &pods[1]);
-    let uid = plant
-        .namespace
-        .kubectl(&["get", &pods[1], "-o", "jsonpath={.metadata.uid}"]);
-    let kill = format!(
-        "for p in /proc/[0-9]*; do if tr '\\0' ' ' <$p/cmdline | grep -q '^/usr/local/bin/bridge-worker run' && grep -q \
-         {uid} $p/cgroup $p/mountinfo; then kill -9 ${{p#/proc/}}; fi; done"
-    );
-    docker(&["exec", &node, "sh", "-c", &kill]);
+    kill_worker(plant.namespace(), &pods[1]);
     plant.wait_flow("a worker was killed");
     let restarts = || {
-        plant.namespace.kubectl(&[
+        plant.namespace().kubectl(&[
             "get",
             &pods[1],
             "-o",
@@ -141,7 +43,7 @@ fn no_fault_of_pods_loses_a_message() {
         "delete",
         "pod",
         "-n",
-        "millrace-system",
+        SYSTEM,
         "-l",
         "app.kubernetes.io/component=operator",
         "--wait=false",
@@ -149,10 +51,10 @@ fn no_fault_of_pods_loses_a_message() {
     plant.wait_flow("the operator was deleted");
 
     plant
-        .namespace
+        .namespace()
         .kubectl(&["rollout", "restart", "statefulset/pods-worker"]);
     plant
-        .namespace
+        .namespace()
         .kubectl(&["rollout", "status", "statefulset/pods-worker", "--timeout=120s"]);
     plant.wait_flow("all workers were replaced");
     plant.route().wait_ready();
@@ -160,7 +62,7 @@ fn no_fault_of_pods_loses_a_message() {
 }
 
 #[test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: make e2e-full"]
 fn no_fault_of_brokers_loses_a_message() {
     let plant = Plant::start("parts", |_| {});
     kubectl(&["delete", "pod", "-n", BROKERS, "kafka-0"]);
@@ -189,11 +91,11 @@ fn no_fault_of_brokers_loses_a_message() {
 }
 
 #[test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: make e2e-full"]
 fn no_fault_of_nodes_loses_a_message() {
     let plant = Plant::start("nodes", |_| {});
     let pods = plant.route().pods();
-    let node = node_of(&plant, &pods[0]);
+    let node = node_of(plant.namespace(), &pods[0]);
     kubectl(&[
         "drain",
         &node,
@@ -205,12 +107,12 @@ fn no_fault_of_nodes_loses_a_message() {
     kubectl(&["uncordon", &node]);
     plant.route().wait_ready();
 
-    let node = node_of(&plant, &plant.route().pods()[0]);
+    let node = node_of(plant.namespace(), &plant.route().pods()[0]);
     docker(&["stop", "-t", "1", &node]);
     eprintln!("{node} is stopped");
     // Nobody helps: the pods of the node are given up, others take their place.
     wait_until(Duration::from_secs(300), "all workers to run elsewhere", || {
-        let pods = plant.namespace.kubectl(&[
+        let pods = plant.namespace().kubectl(&[
             "get", "pods", "-l", "app.kubernetes.io/component=worker", "-o",
             "jsonpath={range .items[*]}{.spec.nodeName} {.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}{end}",
         ]);
@@ -233,38 +135,70 @@ fn no_fault_of_nodes_loses_a_message() {
 }
 
 #[test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: make e2e-full"]
+fn an_operator_that_is_away_for_a_minute_is_not_missed() {
+    let plant = Plant::start("away", |_| {});
+    let pods = plant.route().pods();
+    let away = OperatorAway::start();
+    let (since, start) = (plant.publisher().acknowledged(), Instant::now());
+
+    let before = plant.of_workers(".metadata.uid");
+    plant.namespace().kubectl(&["delete", &pods[0]]);
+    wait_until(SOON, "another pod to be ready in its place", || {
+        let ready = plant.of_workers(".status.conditions[?(@.type==\"Ready\")].status");
+        plant.of_workers(".metadata.uid") != before && ready == ["True", "True"]
+    });
+    let told = ".metadata.annotations.millrace\\.dev/assignment";
+    let told = plant
+        .namespace()
+        .kubectl(&["get", &pods[0], "-o", &format!("jsonpath={{{told}}}")]);
+    assert_eq!(told, "", "nobody has told the new pod its lanes");
+    let lanes: Vec<usize> = plant.statuses().iter().map(|status| status.lanes.len()).collect();
+    assert_eq!(lanes, [2, 2]);
+    plant.wait_flow("a worker's pod was deleted without an operator");
+
+    plant.wait_load(since, Duration::from_secs(60));
+    eprintln!("the operator is away for {:.0} s", start.elapsed().as_secs_f64());
+    assert_eq!(plant.of_workers(RESTARTS), ["0", "0"]);
+    let uids = plant.of_workers(".metadata.uid");
+    drop(away);
+    let mut changed = plant.manifests().clone();
+    changed.filters.push("more/+key".into());
+    plant.namespace().apply(&changed.yaml());
+    plant.route().wait_applied(SOON);
+    plant.route().wait_ready();
+    plant.wait_flow("the operator is back");
+    assert_eq!(plant.of_workers(".metadata.uid"), uids, "no worker was replaced");
+    plant.finish();
+}
+
+#[test]
+#[ignore = "needs a cluster: make e2e-full"]
 fn a_changed_route_and_a_changed_secret_lose_nothing_and_restart_nothing() {
-    let plant = Plant::start("changes", |manifests| {
+    let mut plant = Plant::start("changes", |manifests| {
         manifests.port = 1884;
         manifests.broker = "  auth: {basic: {secretRef: {name: login}}}\n".into();
     });
-    let uids = || {
-        plant.namespace.kubectl(&[
-            "get",
-            "pods",
-            "-o",
-            "jsonpath={.items[*].metadata.uid}",
-            "-l",
-            "app.kubernetes.io/component=worker",
-        ])
-    };
-    let before = uids();
+    let uids = plant.of_workers(".metadata.uid");
 
-    let mut changed = plant.manifests.clone();
+    let mut changed = plant.manifests().clone();
     changed.filters.push("more/+key".into());
-    let since = std::time::Instant::now();
-    plant.namespace.apply(&changed.yaml());
-    let applied = plant.route().wait_for("ConfigurationApplied", "True", "", SOON);
+    let since = Instant::now();
+    plant.namespace().apply(&changed.yaml());
+    plant.pass_one("changes/more/0");
+    let first = since.elapsed();
+    plant.route().wait_applied(SOON);
+    let applied = since.elapsed();
     eprintln!(
-        "a filter was added within {:.1} s: {}",
-        since.elapsed().as_secs_f64(),
-        applied.message
+        "a filter was added: its first message is in Kafka after {:.1} s, the status says so after {:.1} s",
+        first.as_secs_f64(),
+        applied.as_secs_f64()
     );
+    assert!(first < CHANGED && applied < CHANGED, "{first:?}, {applied:?}");
     plant.wait_flow("a filter was added");
 
     let wrong = "no-such-password-4711";
-    plant.namespace.apply(&secret(wrong));
+    plant.namespace().apply(&login(wrong));
     let refused = plant.route().wait_for(
         "CredentialsApplied",
         "False",
@@ -277,10 +211,11 @@ fn a_changed_route_and_a_changed_secret_lose_nothing_and_restart_nothing() {
         refused.message
     );
     plant.wait_flow("a wrong password was written");
-    plant.namespace.apply(&secret("millrace"));
+    plant.namespace().apply(&login("millrace"));
     plant
         .route()
         .wait_for("CredentialsApplied", "True", "", Duration::from_secs(180));
-    assert_eq!(uids(), before, "no worker was replaced");
+    assert_eq!(plant.of_workers(".metadata.uid"), uids, "no worker was replaced");
+    assert_eq!(plant.of_workers(RESTARTS), ["0", "0"]);
     plant.finish();
 }

@@ -113,6 +113,23 @@ impl Records {
         self.next.get(&(topic, partition)).copied().unwrap_or_default()
     }
 
+    /// The same but for the messages of some runs.
+    ///
+    /// ```
+    /// use millrace_testkit::{MessageId, Records};
+    ///
+    /// let id = |run| MessageId { run, key: 0, sequence: 0 };
+    /// let records = Records::of(&[id(1), id(2)]).without(&[2]);
+    /// assert_eq!((records.seen().len(), records.distinct()), (1, 1));
+    /// assert!(!records.contains(id(2)));
+    /// ```
+    pub fn without(mut self, runs: &[u32]) -> Records {
+        self.seen.retain(|seen| !runs.contains(&seen.id.run));
+        self.distinct.retain(|(run, _), _| !runs.contains(run));
+        self.distinct_count = self.distinct.values().map(Bits::len).sum();
+        self
+    }
+
     /// Records with a message of a publisher, in the order in which they were read; within a partition, that of their
     /// offsets.
     pub fn seen(&self) -> &[Seen] {

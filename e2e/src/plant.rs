@@ -1,0 +1,175 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_contract::status::{RouteStatus, Status};
+use millrace_testkit::{Observer, Publisher, check, wait_until};
+
+use crate::{Brokers, Manifests, Namespace, RouteHandle, SOON, kubectl};
+
+/// Messages per second of the load.
+pub const RATE: f64 = 2_000.0;
+
+/// A route in the cluster under a constant load, with an account at both ends.
+#[derive(Debug)]
+pub struct Plant {
+    brokers: Arc<Brokers>,
+    namespace: Namespace,
+    manifests: Manifests,
+    publisher: Publisher,
+    observer: Observer,
+    /// Runs that are no part of the load.
+    others: Vec<u32>,
+}
+
+impl Plant {
+    /// A route of that name in a namespace of its own, under a load of [`RATE`] messages a second with QoS 1.
+    pub fn start(name: &str, change: impl FnOnce(&mut Manifests)) -> Self {
+        Self::start_at(&Arc::new(Brokers::start()), name, change)
+    }
+
+    /// One of several: there is one way to Kafka from outside.
+    pub fn start_at(brokers: &Arc<Brokers>, name: &str, change: impl FnOnce(&mut Manifests)) -> Self {
+        let brokers = Arc::clone(brokers);
+        let namespace = Namespace::create(&format!("e2e-{name}"));
+        let mut manifests = Manifests::new(name);
+        change(&mut manifests);
+        namespace.apply(&login("millrace"));
+        namespace.apply(&manifests.yaml());
+        RouteHandle::new(&namespace, name).wait_ready();
+        let observer = Observer::start(&brokers.bootstrap(), &[&manifests.topic]);
+        let publisher = Publisher::builder(brokers.mqtt_port())
+            .qos(1)
+            .keys(100)
+            .rate(RATE)
+            .topic_of(manifests.topic_of())
+            .start();
+        let plant = Self {
+            brokers,
+            namespace,
+            manifests,
+            publisher,
+            observer,
+            others: Vec::new(),
+        };
+        plant.wait_flow("the load flows");
+        plant
+    }
+
+    /// The brokers.
+    pub fn brokers(&self) -> &Brokers {
+        &self.brokers
+    }
+
+    /// Where the route is, and nothing else.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// What the route was made from.
+    pub fn manifests(&self) -> &Manifests {
+        &self.manifests
+    }
+
+    /// Who makes the load.
+    pub fn publisher(&self) -> &Publisher {
+        &self.publisher
+    }
+
+    /// Who reads Kafka.
+    pub fn observer(&self) -> &Observer {
+        &self.observer
+    }
+
+    /// The route.
+    pub fn route(&self) -> RouteHandle<'_> {
+        RouteHandle::new(&self.namespace, &self.manifests.name)
+    }
+
+    /// Something of each of the workers' pods, as JSONPath says it from a pod on, sorted.
+    pub fn of_workers(&self, path: &str) -> Vec<String> {
+        let lines = format!("jsonpath={{range .items[*]}}{{{path}}}{{\"\\n\"}}{{end}}");
+        let selector = "app.kubernetes.io/component=worker";
+        let text = self
+            .namespace
+            .kubectl(&["get", "pods", "-l", selector, "-o", &lines]);
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }
+
+    /// What each worker says at `/status`.
+    pub fn statuses(&self) -> Vec<RouteStatus> {
+        let asked = self.of_workers(".metadata.name").into_iter().flat_map(|pod| {
+            let path = format!(
+                "/api/v1/namespaces/{}/pods/{pod}:9090/proxy/status",
+                self.namespace.name()
+            );
+            let json = kubectl(&["get", "--raw", &path]);
+            let status: Status =
+                serde_json::from_str(&json).unwrap_or_else(|error| panic!("{pod}: {error}: {json}"));
+            status.routes
+        });
+        asked.collect()
+    }
+
+    /// Waits until Kafka has what was acknowledged by now, and two seconds of load more.
+    pub fn wait_flow(&self, what: &str) {
+        let goal = self.publisher.acknowledged() + 4_000;
+        let took = self.observer.wait_for(goal, SOON);
+        eprintln!(
+            "{what}: {goal} messages are in Kafka after {:.1} s",
+            took.as_secs_f64()
+        );
+    }
+
+    /// Waits until the load has gone on for so long from `since` acknowledged messages on, and all of it is in Kafka.
+    pub fn wait_load(&self, since: u64, time: Duration) {
+        let goal = since + (RATE * time.as_secs_f64()) as u64;
+        self.observer.wait_for(goal, time + SOON);
+    }
+
+    /// Publishes one message to a topic, again and again while nobody has subscribed to it, and waits until it is in
+    /// Kafka.
+    pub fn pass_one(&mut self, topic: &str) {
+        let topic = topic.to_owned();
+        let one = Publisher::builder(self.brokers.mqtt_port())
+            .keys(1)
+            .messages(1)
+            .topic_of(move |_| topic.clone())
+            .start();
+        let run = one.run();
+        self.others.push(run);
+        one.finish(SOON);
+        wait_until(SOON, "the message to be in Kafka", || {
+            let seen = self.observer.snapshot();
+            seen.seen().iter().rev().any(|seen| seen.id.run == run)
+        });
+    }
+
+    /// Compares the accounts of both ends.
+    pub fn finish(self) {
+        let report = self.publisher.finish(SOON);
+        let others = self.others.len() as u64;
+        self.observer.wait_for(report.acknowledged() + others, SOON);
+        let records = self.observer.finish().without(&self.others);
+        check(&report, &records).assert_nothing_lost();
+        eprintln!(
+            "{} sent, {} acknowledged, {} in Kafka, {} distinct",
+            report.sent(),
+            report.acknowledged(),
+            records.seen().len(),
+            records.distinct()
+        );
+    }
+}
+
+/// The Secret that an [`MqttBroker`](millrace_crds::MqttBroker) with `secretRef: {name: login}` logs in with.
+pub fn login(password: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Secret
+metadata: {{name: login}}
+stringData: {{username: plant, password: {password}}}
+"
+    )
+}

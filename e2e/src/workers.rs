@@ -1,0 +1,30 @@
+use std::process::Command;
+
+use crate::namespace::Namespace;
+
+/// Runs `docker`: the nodes are its containers.
+pub fn docker(arguments: &[&str]) {
+    let output = Command::new("docker").args(arguments).output().expect("docker");
+    assert!(
+        output.status.success(),
+        "docker {}: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// The node that a pod is on.
+pub fn node_of(namespace: &Namespace, pod: &str) -> String {
+    namespace.kubectl(&["get", pod, "-o", "jsonpath={.spec.nodeName}"])
+}
+
+/// Kills the worker in a pod: the kubelet starts it again in the same pod. No other signal ends the first process of a
+/// container that has no handler for it.
+pub fn kill_worker(namespace: &Namespace, pod: &str) {
+    let uid = namespace.kubectl(&["get", pod, "-o", "jsonpath={.metadata.uid}"]);
+    let kill = format!(
+        "for p in /proc/[0-9]*; do if tr '\\0' ' ' <$p/cmdline | grep -q '^/usr/local/bin/bridge-worker run' && grep -q \
+         {uid} $p/cgroup $p/mountinfo; then kill -9 ${{p#/proc/}}; fi; done"
+    );
+    docker(&["exec", &node_of(namespace, pod), "sh", "-c", &kill]);
+}
