@@ -4,6 +4,8 @@ CARGO ?= cargo
 # What is compiled for the image. With `--bins --tests` dependencies have the features that tests need: those that were
 # compiled for tests are not compiled again.
 IMAGE_TARGETS ?= --bins
+# Tests in a cluster that take minutes: `make e2e-full` alone runs them.
+LONG = no_fault_of_nodes operator_that_is_away another_image
 
 .PHONY: help
 help: ## this list
@@ -16,7 +18,7 @@ demo: ## build and run the whole thing: broker, Kafka, a plant, the bridge, and 
 .PHONY: test
 test: test-deps ## install what the tests need, and run all of them: here, and in a cluster made for them
 	$(CARGO) test --release --workspace
-	e2e/run --skip no_fault_of_nodes
+	e2e/run $(LONG:%=--skip %)
 
 .PHONY: test-deps
 test-deps: ## mosquitto and Java from Debian, Kafka from Maven, helm from its Go module
@@ -63,8 +65,12 @@ image: ## the product's image, millrace.dev/millrace:local
 	scripts/image.sh
 
 .PHONY: e2e
-e2e: test-deps ## the tests in a cluster of three nodes that is made for them
-	e2e/run
+e2e: test-deps ## the tests in a cluster of three nodes that is made for them, but for the longest
+	e2e/run $(LONG:%=--skip %)
+
+.PHONY: e2e-full
+e2e-full: test-deps ## all of them; how they went is written to e2e/results.md
+	RESULTS=e2e/results.md e2e/run
 
 .PHONY: kind-up
 kind-up: ## a cluster of three nodes on this machine (the first time it is built: see e2e/README.md)
