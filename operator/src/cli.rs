@@ -41,6 +41,9 @@ pub(crate) struct Run {
     /// A Secret to pull the workers' image with; may be given several times.
     #[arg(long = "worker-image-pull-secret", value_name = "NAME")]
     pub(crate) worker_image_pull_secrets: Vec<String>,
+    /// What workers log: `info`, or `info,bridge_worker=debug`.
+    #[arg(long, value_name = "FILTER", default_value = "info", value_parser = filter)]
+    pub(crate) worker_log_filter: String,
     /// So many routes may be replacing their workers at once.
     #[arg(long, value_name = "NUMBER", default_value_t = 10)]
     pub(crate) max_concurrent_routes: usize,
@@ -72,7 +75,7 @@ pub(crate) struct Run {
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) log_format: LogFormat,
     /// What is logged: `info`, or `debug,kube=info`.
-    #[arg(long, value_name = "FILTER", default_value = "info")]
+    #[arg(long, value_name = "FILTER", default_value = "info", value_parser = filter)]
     pub(crate) log_filter: String,
 }
 
@@ -117,6 +120,7 @@ impl Run {
             worker_image: self.worker_image.clone(),
             worker_image_pull_policy: self.worker_image_pull_policy.clone(),
             worker_image_pull_secrets: self.worker_image_pull_secrets.clone(),
+            worker_log: self.worker_log_filter.clone(),
             max_concurrent_routes: self.max_concurrent_routes.max(1),
             scrape_interval: self.scrape_interval,
             network_policy: self.worker_network_policy,
@@ -134,6 +138,12 @@ fn duration(text: &str) -> Result<Duration, String> {
     millrace_crds::units::GepDuration::new(text)
         .parse()
         .map_err(|error| error.to_string())
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    tracing_subscriber::EnvFilter::try_new(text)
+        .map(|_| text.to_owned())
+        .map_err(|error| format!("is no filter such as `info` or `info,kube=debug`: {error}"))
 }
 
 fn egress(text: &str) -> Result<Egress, String> {

@@ -11,6 +11,7 @@ pub mod lanes;
 pub mod leave;
 mod meta;
 mod network_policy;
+mod placement;
 mod pod;
 mod pod_monitor;
 pub mod probe;

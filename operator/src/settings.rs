@@ -13,6 +13,8 @@ pub struct Settings {
     pub worker_image_pull_policy: String,
     /// Secrets to pull the image with.
     pub worker_image_pull_secrets: Vec<String>,
+    /// What workers log: a filter such as `info`.
+    pub worker_log: String,
     /// So many routes may be replacing their workers at once.
     pub max_concurrent_routes: usize,
     /// How often a worker that is as it should be is asked for its status.
@@ -31,11 +33,19 @@ impl Default for Settings {
             worker_image: "millrace.dev/millrace:latest".into(),
             worker_image_pull_policy: "IfNotPresent".into(),
             worker_image_pull_secrets: Vec::new(),
+            worker_log: "info".into(),
             max_concurrent_routes: 10,
             scrape_interval: Duration::from_secs(15),
             network_policy: true,
             egress: Vec::new(),
             pod_monitor: false,
         }
+    }
+}
+
+impl Settings {
+    /// What workers are replaced for, beside their route's own settings, and what is tried before.
+    pub(crate) fn of_workers(&self) -> String {
+        format!("{} {}", self.worker_image, self.worker_log)
     }
 }

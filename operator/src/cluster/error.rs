@@ -68,6 +68,18 @@ impl ClusterError {
         }
     }
 
+    /// What was asked is forbidden or invalid, and will be until somebody changes something: in the API server's words.
+    pub fn refusal(&self) -> Option<&str> {
+        match self {
+            _ if self.is_namespace_terminating() => None,
+            Self::Call { error, .. } => match error.as_ref() {
+                kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => Some(&status.message),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// One word for metrics: of a small, fixed set.
     pub fn category(&self) -> &'static str {
         match (self, self.code()) {

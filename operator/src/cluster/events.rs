@@ -27,7 +27,8 @@ pub struct Note {
 
 impl Cluster {
     /// Tells people about an object. Never fails: an Event that cannot be written costs visibility and nothing else.
-    pub async fn tell<K: Resource<DynamicType = ()>>(&self, object: &K, note: &Note) {
+    /// Returns whether it was to be told: false if it was told before and is told once.
+    pub async fn tell<K: Resource<DynamicType = ()>>(&self, object: &K, note: &Note) -> bool {
         let reference = object.object_ref(&());
         let namespace = reference.namespace.clone().unwrap_or_else(|| "default".into());
         let event = event(reference, note, &namespace);
@@ -37,14 +38,17 @@ impl Cluster {
             Err(error) if error.is_namespace_terminating() => {
                 self.tell_about_namespace(&namespace, note).await
             }
-            Err(error) if note.once && error.is_conflict() => {}
-            Err(error) => tracing::warn!(%error, reason = note.reason, "an Event could not be written"),
-            Ok(_) => {}
+            Err(error) if note.once && error.is_conflict() => false,
+            Err(error) => {
+                tracing::warn!(%error, reason = note.reason, "an Event could not be written");
+                true
+            }
+            Ok(_) => true,
         }
     }
 
     /// Nothing can be written in a namespace that is being deleted, but something about it.
-    async fn tell_about_namespace(&self, namespace: &str, note: &Note) {
+    async fn tell_about_namespace(&self, namespace: &str, note: &Note) -> bool {
         let reference = ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Namespace".into()),
@@ -57,11 +61,12 @@ impl Cluster {
             .call("create_event", api.create(&PostParams::default(), &event))
             .await
         {
-            Err(error) if note.once && error.is_conflict() => {}
+            Err(error) if note.once && error.is_conflict() => false,
             Err(error) => {
-                tracing::warn!(%error, namespace, reason = note.reason, note = note.text, "an Event could not be written");
+                tracing::warn!(%error, namespace, reason = note.reason, "an Event could not be written");
+                true
             }
-            Ok(_) => {}
+            Ok(_) => true,
         }
     }
 }

@@ -37,7 +37,7 @@ pub(super) async fn ask(
     if let Standing::Due { attempt, .. } = &standing
         && !(needless && *attempt > 0)
     {
-        let pod = probe::pod(family, &key, *attempt, request, broker, &context.settings);
+        let pod = probe::pod(family, &key, *attempt, request, broker, None, &context.settings);
         context.cluster.apply(&pod, seen).await.map_err(Error::Apply)?;
         kept.push(pod.name);
     }

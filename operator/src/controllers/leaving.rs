@@ -137,7 +137,7 @@ async fn start_job(route: &Arc<TopicRoute>, family: &Family, context: &Context) 
         .unwrap_or_default();
     let patience = patience(route).as_secs();
     let family_of = plan::Family::of(names::kind::ROUTE, route.as_ref());
-    let job = leave::job(&family_of, &document, &broker, patience, &context.settings);
+    let job = leave::job(&family_of, &document, route, &broker, patience, &context.settings);
     match context.cluster.apply(&job, family).await {
         Ok(()) => Ok(Started::Yes),
         Err(error) if error.is_namespace_terminating() => Ok(Started::NamespaceTerminating),
@@ -172,8 +172,10 @@ async fn release(
             ),
             once: true,
         };
-        tracing::warn!(route = %format!("{}/{}", owner.namespace, owner.name), "{}", note.text);
-        context.cluster.tell(route.as_ref(), &note).await;
+        // The route is seen once more before it is seen to be gone.
+        if context.cluster.tell(route.as_ref(), &note).await {
+            tracing::warn!(route = %format!("{}/{}", owner.namespace, owner.name), "{}", note.text);
+        }
     }
     // What has no owner does not go by itself.
     for ((kind, name), child) in family {

@@ -31,15 +31,23 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
         return leaving::reconcile(&route, context).await;
     }
     let inputs = fetch(&route, context);
-    let plan = plan::route(&inputs, &context.settings);
-    let plan = match plan {
-        Ok(plan) => apply(&route, plan, &inputs.family, context).await?,
-        Err(rejection) => Err(rejection),
-    };
-    if let Ok(plan) = &plan {
-        prune(&route, plan, &inputs.family, context).await?;
+    let mut plan = plan::route(&inputs, &context.settings);
+    let mut refused = None;
+    if let Ok(wanted) = &plan {
+        match apply(&route, wanted, &inputs.family, context).await {
+            Ok(()) => prune(&route, wanted, &inputs.family, context).await?,
+            // The user's to change.
+            Err(Error::Apply(error @ ClusterError::NameTaken { .. })) => {
+                plan = Err(Rejection::new(Reason::NameConflict, error.to_string()));
+            }
+            Err(error) if error.cause().refusal().is_some() => refused = Some(error),
+            // What the cluster cannot do just now is no news of the route.
+            Err(error) => return Err(error),
+        }
     }
-    write_status(&route, plan.as_ref(), &inputs, context).await
+    let why = refused.as_ref().and_then(|error| error.cause().refusal());
+    let next = write_status(&route, plan.as_ref(), why, &inputs, context).await?;
+    refused.map_or(Ok(next), Err)
 }
 
 /// What is known; nothing is asked of the API server.
@@ -79,13 +87,8 @@ fn others(
     .collect()
 }
 
-/// Writes what is to be, in order: what pods mount before the pods. A name that is taken is the user's to change.
-async fn apply(
-    route: &TopicRoute,
-    plan: Plan,
-    family: &Family,
-    context: &Context,
-) -> Result<Result<Plan, Rejection>, Error> {
+/// Writes what is to be, in order: what pods mount before the pods.
+async fn apply(route: &TopicRoute, plan: &Plan, family: &Family, context: &Context) -> Result<(), Error> {
     let has_finalizer = route
         .metadata
         .finalizers
@@ -100,18 +103,16 @@ async fn apply(
             .map_err(Error::Finalizer)?;
     }
     for desired in &plan.children {
-        match context.cluster.apply(desired, family).await {
-            Ok(()) => {}
-            Err(error @ ClusterError::NameTaken { .. }) => {
-                return Ok(Err(Rejection::new(Reason::NameConflict, error.to_string())));
-            }
-            Err(error) => return Err(Error::Apply(error)),
-        }
+        context
+            .cluster
+            .apply(desired, family)
+            .await
+            .map_err(Error::Apply)?;
     }
     if plan.rollout != Rollout::Current {
-        scale(&plan, family, context).await?;
+        scale(plan, family, context).await?;
     }
-    Ok(Ok(plan))
+    Ok(())
 }
 
 /// While what is new is being tried, the number of workers follows all the same.
@@ -189,6 +190,7 @@ fn stranded<'f>(
 async fn write_status(
     route: &TopicRoute,
     plan: Result<&Plan, &Rejection>,
+    refused: Option<&str>,
     inputs: &Inputs,
     context: &Context,
 ) -> Result<Action, Error> {
@@ -196,6 +198,7 @@ async fn write_status(
     let facts = RouteFacts {
         route,
         plan,
+        refused,
         set: inputs.set(),
         workers: context.answers(&inputs.family),
         now: inputs.now,

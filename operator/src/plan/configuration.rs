@@ -80,10 +80,11 @@ pub(super) fn retiring(mut new: Live, old: Option<&Live>, dry: &BTreeSet<String>
     new
 }
 
-/// The settings as JSON, and the version of workers with these settings and this image: both have to be tried.
-pub(super) fn settings_json(settings: &Settings, image: &str) -> (String, String) {
+/// The settings as JSON, and the version of workers with these settings and what is the same for all routes
+/// ([`crate::settings::Settings::of_workers`]): both have to be tried.
+pub(super) fn settings_json(settings: &Settings, of_all: &str) -> (String, String) {
     let json = serde_json::to_string(settings).unwrap_or_default();
-    let version = names::hash(format!("{json}{image}").as_bytes());
+    let version = names::hash(format!("{json}{of_all}").as_bytes());
     (json, version)
 }
 

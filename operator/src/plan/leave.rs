@@ -6,11 +6,11 @@ use k8s_openapi::api::core::v1::{PodTemplateSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use millrace_contract::Document;
 use millrace_contract::status::LaneState;
-use millrace_crds::MqttBroker;
+use millrace_crds::{MqttBroker, TopicRoute};
 
 use super::meta::Family;
 use super::pod::{self, ROOT};
-use super::{Desired, LIVE_KEY, SETTINGS_KEY};
+use super::{Desired, LIVE_KEY, SETTINGS_KEY, placement};
 use crate::names;
 use crate::observed::{ChildKind, JobSeen, WorkerSeen};
 use crate::settings::Settings;
@@ -136,6 +136,7 @@ pub fn sessions(document: &Document) -> Vec<String> {
 pub fn job(
     family: &Family,
     document: &Document,
+    route: &TopicRoute,
     broker: &MqttBroker,
     patience_seconds: u64,
     settings: &Settings,
@@ -174,6 +175,7 @@ pub fn job(
         limits: Some(pod::quantities(&Default::default(), &[("memory", "256Mi")])),
         claims: None,
     });
+    placement::place(&mut spec, route);
     spec.containers = vec![container];
     spec.restart_policy = Some("Never".into());
     spec.termination_grace_period_seconds = Some(5);

@@ -36,6 +36,11 @@ pub(super) fn spec(settings: &Settings, command: Vec<String>, mounts: Vec<Mount>
         env: Some(vec![
             env("POD_NAME", "metadata.name"),
             env("POD_UID", "metadata.uid"),
+            EnvVar {
+                name: "MILLRACE_LOG".into(),
+                value: Some(settings.worker_log.clone()),
+                value_from: None,
+            },
         ]),
         volume_mounts: (!mounts.is_empty()).then_some(mounts),
         security_context: Some(SecurityContext {

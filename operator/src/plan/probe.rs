@@ -4,11 +4,11 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 use millrace_contract::probe::{Failure, Outcome, Report, Request};
 use millrace_contract::status;
-use millrace_crds::MqttBroker;
+use millrace_crds::{MqttBroker, TopicRoute};
 
-use super::Desired;
 use super::meta::Family;
 use super::pod::{self, ROOT};
+use super::{Desired, placement};
 use crate::names;
 use crate::observed::{self, Child, ChildKind, PodSeen, Seen};
 use crate::settings::Settings;
@@ -218,6 +218,7 @@ pub fn pod(
     attempt: u32,
     request: &Request,
     broker: Option<&MqttBroker>,
+    route: Option<&TopicRoute>,
     settings: &Settings,
 ) -> Desired {
     let name = names::probe(family.owner.kind, &family.owner.name, key, attempt);
@@ -247,6 +248,9 @@ pub fn pod(
         )),
         claims: None,
     });
+    if let Some(route) = route {
+        placement::place(&mut spec, route);
+    }
     spec.containers = vec![container];
     spec.restart_policy = Some("Never".into());
     spec.active_deadline_seconds = Some(DEADLINE_SECONDS);

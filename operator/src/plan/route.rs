@@ -63,7 +63,7 @@ pub fn route(inputs: &Inputs, settings: &Settings) -> Result<Plan, Rejection> {
     let mut document = render(route, broker, sink)?;
     let family = Family::of(names::kind::ROUTE, route);
     let name = &family.owner.name;
-    let (settings_json, version) = configuration::settings_json(&document.settings, &settings.worker_image);
+    let (settings_json, version) = configuration::settings_json(&document.settings, &settings.of_workers());
     let (workers, surplus) = workers(route, document.settings.lanes.count);
     let standing = probe::standing(&inputs.family, &version, inputs.now);
     let rollout = rollout(inputs, &version, &standing, settings);
@@ -93,6 +93,7 @@ pub fn route(inputs: &Inputs, settings: &Settings) -> Result<Plan, Rejection> {
             attempt,
             &request,
             Some(broker),
+            Some(route),
             settings,
         ));
     }

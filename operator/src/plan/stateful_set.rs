@@ -12,12 +12,11 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use millrace_contract::Document;
-use millrace_crds::api::{TaintEffect, TolerationOperator};
 use millrace_crds::{MqttBroker, TopicRoute};
 
 use super::meta::Family;
 use super::pod::{self, ROOT};
-use super::{Desired, LIVE_KEY, RECORD_KEY, SETTINGS_KEY};
+use super::{Desired, LIVE_KEY, RECORD_KEY, SETTINGS_KEY, placement};
 use crate::names;
 use crate::observed::ChildKind;
 use crate::settings::Settings;
@@ -120,7 +119,8 @@ fn template(family: &Family, workers: &Workers<'_>, settings: &Settings) -> PodT
             .unwrap_or(i64::MAX / 2)
             .saturating_add(GRACE_SECONDS),
     );
-    spec.tolerations = Some(tolerations(workers.route));
+    placement::place(&mut spec, workers.route);
+    spec.tolerations.get_or_insert_default().extend(lost_nodes());
     spec.topology_spread_constraints = Some(vec![TopologySpreadConstraint {
         max_skew: 1,
         topology_key: "kubernetes.io/hostname".into(),
@@ -128,9 +128,8 @@ fn template(family: &Family, workers: &Workers<'_>, settings: &Settings) -> PodT
         label_selector: Some(family.selector(names::component::WORKER)),
         ..TopologySpreadConstraint::default()
     }]);
-    let pod = &written.pod_template.spec;
-    spec.node_selector = (!pod.node_selector.is_empty()).then(|| pod.node_selector.clone());
-    spec.priority_class_name.clone_from(&pod.priority_class_name);
+    spec.priority_class_name
+        .clone_from(&written.pod_template.spec.priority_class_name);
     PodTemplateSpec {
         metadata: Some(template_meta(family, workers)),
         spec: Some(spec),
@@ -164,34 +163,13 @@ fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
     }
 }
 
-fn tolerations(route: &TopicRoute) -> Vec<Toleration> {
-    let written = route
-        .spec
-        .worker
-        .pod_template
-        .spec
-        .tolerations
-        .iter()
-        .map(|one| Toleration {
-            key: one.key.clone(),
-            operator: one.operator.map(|operator| match operator {
-                TolerationOperator::Equal => "Equal".into(),
-                TolerationOperator::Exists => "Exists".into(),
-            }),
-            value: one.value.clone(),
-            effect: one.effect.map(|effect| match effect {
-                TaintEffect::NoSchedule => "NoSchedule".into(),
-                TaintEffect::PreferNoSchedule => "PreferNoSchedule".into(),
-                TaintEffect::NoExecute => "NoExecute".into(),
-            }),
-            toleration_seconds: one.toleration_seconds,
-        });
-    let lost = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"].map(|key| Toleration {
+/// How long a worker stays where its node is lost.
+fn lost_nodes() -> [Toleration; 2] {
+    ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"].map(|key| Toleration {
         key: Some(key.into()),
         operator: Some("Exists".into()),
         effect: Some("NoExecute".into()),
         toleration_seconds: Some(LOST_NODE_SECONDS),
         value: None,
-    });
-    written.chain(lost).collect()
+    })
 }

@@ -38,6 +38,8 @@ reasons! {
     SessionConflict,
     /// An object of another owner has a name that the operator needs.
     NameConflict,
+    /// The API server does not take what the operator writes: a quota, a policy or a permission forbids it.
+    ClusterRefused,
     /// What was asked for is being tried before workers depend on it.
     Probing,
     /// Other routes are replacing their workers; this one waits for its turn.

@@ -19,6 +19,8 @@ pub struct RouteFacts<'a> {
     pub route: &'a TopicRoute,
     /// What was decided.
     pub plan: Result<&'a Plan, &'a Rejection>,
+    /// What the API server does not take of it, in its own words.
+    pub refused: Option<&'a str>,
     /// The StatefulSet.
     pub set: Option<&'a SetSeen>,
     /// The workers, with what they said last.
@@ -122,16 +124,18 @@ pub fn route(facts: &RouteFacts<'_>) -> TopicRouteStatus {
             "nothing waits for a change by the user",
         ),
     }
-    let settled = stalled.is_some() || (applied.good && ready.good);
-    match (settled, applied.good) {
-        (true, _) => conditions.set(
+    let starting = starting(facts);
+    let under_way = [Some(&applied), Some(&ready), starting.as_ref()];
+    match under_way.into_iter().flatten().find(|verdict| !verdict.good) {
+        Some(verdict) if stalled.is_none() => {
+            conditions.set("Reconciling", Some(true), verdict.reason, &verdict.message);
+        }
+        _ => conditions.set(
             "Reconciling",
             Some(false),
             Reason::AsAsked,
             "nothing is under way",
         ),
-        (false, false) => conditions.set("Reconciling", Some(true), applied.reason, &applied.message),
-        (false, true) => conditions.set("Reconciling", Some(true), ready.reason, &ready.message),
     }
     let (lanes, ledger) = (lanes(facts), ledger(facts));
     TopicRouteStatus {
@@ -162,6 +166,9 @@ fn applied(facts: &RouteFacts<'_>) -> Verdict {
             return Verdict::bad(rejection.reason, format!("{}{before}", rejection.message));
         }
     };
+    if let Some(why) = facts.refused {
+        return Verdict::bad(Reason::ClusterRefused, format!("{}{before}", refused(why)));
+    }
     match &plan.rollout {
         Rollout::Probing(None) => {
             return Verdict::bad(
@@ -219,6 +226,13 @@ fn applied(facts: &RouteFacts<'_>) -> Verdict {
     Verdict::good(Reason::AsAsked, "the workers run what is written")
 }
 
+fn refused(why: &str) -> String {
+    format!(
+        "the API server does not take what the operator writes: {why}; change the quota, policy or permission that forbids \
+         it, it is tried again"
+    )
+}
+
 /// Whether the route works now, whatever configuration it has.
 fn ready(facts: &RouteFacts<'_>, applied: &Verdict) -> Verdict {
     let Some(set) = facts.set else {
@@ -258,29 +272,15 @@ fn ready(facts: &RouteFacts<'_>, applied: &Verdict) -> Verdict {
     if let Some(message) = silent {
         return Verdict::bad(Reason::WorkerSilent, message);
     }
-    let ready = facts
-        .workers
-        .iter()
-        .filter(|(pod, _)| pod.ready && !pod.deleting)
-        .count();
-    let wanted = usize::try_from(set.replicas).unwrap_or_default();
-    // While workers are replaced one by one, the others carry the route.
-    let enough = if set.is_rolling() {
-        wanted.saturating_sub(1).max(1)
-    } else {
-        wanted
-    };
-    if ready < enough {
-        return Verdict::bad(
-            Reason::WorkersStarting,
-            format!("{ready} of {wanted} workers are ready: {}", awaited(facts)),
-        );
+    // All lanes are read: workers that are still to come only take some of them over.
+    if let Some(lanes) = lanes(facts).filter(|lanes| are_all_up(lanes, facts, applied)) {
+        let (lanes, workers) = (counted(lanes.up, "lane"), counted(ready_workers(facts), "worker"));
+        return Verdict::good(Reason::Healthy, format!("{lanes} up on {workers}"));
+    }
+    if let Some(starting) = starting(facts) {
+        return starting;
     }
     match lanes(facts) {
-        Some(lanes) if lanes.total > 0 && lanes.up == lanes.total => Verdict::good(
-            Reason::Healthy,
-            format!("{} up on {}", counted(lanes.up, "lane"), counted(ready, "worker")),
-        ),
         Some(lanes) if lanes.total > 0 => Verdict::bad(
             Reason::Connecting,
             format!(
@@ -293,6 +293,40 @@ fn ready(facts: &RouteFacts<'_>, applied: &Verdict) -> Verdict {
             "no lane is subscribed yet; they are being given to the workers, which connect them to the broker",
         ),
     }
+}
+
+/// Whether each lane of the route is read: the workers that answer know of their own lanes only.
+fn are_all_up(lanes: &LaneCounts, facts: &RouteFacts<'_>, applied: &Verdict) -> bool {
+    let wanted = match facts.plan {
+        Ok(plan) if applied.good => i32::from(plan.document.settings.lanes.count),
+        // The workers have another configuration than the one that is written.
+        _ => lanes.total,
+    };
+    lanes.up > 0 && lanes.up == lanes.total && lanes.total == wanted
+}
+
+fn ready_workers(facts: &RouteFacts<'_>) -> usize {
+    let ready = facts.workers.iter().filter(|(pod, _)| pod.ready && !pod.deleting);
+    ready.count()
+}
+
+/// That workers are on their way, if so.
+fn starting(facts: &RouteFacts<'_>) -> Option<Verdict> {
+    let set = facts.set?;
+    let (ready, wanted) = (
+        ready_workers(facts),
+        usize::try_from(set.replicas).unwrap_or_default(),
+    );
+    // While workers are replaced one by one, the others carry the route.
+    let enough = if set.is_rolling() {
+        wanted.saturating_sub(1).max(1)
+    } else {
+        wanted
+    };
+    (ready < enough.min(wanted)).then(|| {
+        let message = format!("{ready} of {wanted} workers are ready: {}", awaited(facts));
+        Verdict::bad(Reason::WorkersStarting, message)
+    })
 }
 
 /// Who is waited for until all workers are ready. What keeps a pod from starting may be known to its events alone: a
@@ -325,6 +359,10 @@ fn counted(number: impl TryInto<u64>, noun: &str) -> String {
 fn stalled(facts: &RouteFacts<'_>) -> Option<(Reason, String)> {
     match facts.plan {
         Err(rejection) => Some((rejection.reason, rejection.message.clone())),
+        Ok(_) if facts.refused.is_some() => {
+            let why = facts.refused.unwrap_or_default();
+            Some((Reason::ClusterRefused, refused(why)))
+        }
         Ok(plan) => match &plan.rollout {
             Rollout::Refused(verdict) | Rollout::Probing(Some(verdict)) => {
                 let message = format!(

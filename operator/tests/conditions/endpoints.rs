@@ -48,7 +48,7 @@ impl World {
             broker: None,
             sink: None,
         };
-        let made = probe::pod(&family, KEY, attempt, &nothing, None, &Settings::default());
+        let made = probe::pod(&family, KEY, attempt, &nothing, None, None, &Settings::default());
         let mut body = made.body;
         body["status"] = status;
         body["metadata"]["creationTimestamp"] = self.now.to_string().into();

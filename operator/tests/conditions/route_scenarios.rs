@@ -60,6 +60,13 @@ fn rejected() -> Vec<Said> {
             .after_another("older")
             .said("An older route has the same sessionId"),
         name_taken.said("Somebody else has a StatefulSet of the name"),
+        World::new()
+            .refused("configmaps \"sensors-live\" is forbidden: exceeded quota: small")
+            .said("A quota forbids the first child"),
+        World::running()
+            .edited(|spec| spec["replicas"] = 4.into())
+            .refused("statefulsets.apps \"sensors-worker\" is forbidden: exceeded quota: small")
+            .said("A quota forbids a change while workers run"),
     ]
 }
 

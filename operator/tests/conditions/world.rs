@@ -38,6 +38,8 @@ pub(crate) struct World {
     pub(crate) rolling: usize,
     /// What keeps the operator from making a child.
     pub(crate) taken: Option<Rejection>,
+    /// What the API server says against a child.
+    refused: Option<&'static str>,
     now: Timestamp,
     settings: Settings,
 }
@@ -56,6 +58,7 @@ impl World {
             wanted: 0,
             rolling: 0,
             taken: None,
+            refused: None,
             now: "2026-03-01T03:00:10Z".parse().unwrap(),
             settings: Settings::default(),
         }
@@ -262,6 +265,12 @@ impl World {
         })
     }
 
+    /// The API server does not take what the operator writes.
+    pub(crate) fn refused(mut self, why: &'static str) -> Self {
+        self.refused = Some(why);
+        self
+    }
+
     /// A worker cannot be asked.
     pub(crate) fn goes_silent(self, worker: u16, why: &str) -> Self {
         self.answers
@@ -336,6 +345,7 @@ impl World {
         status::route(&RouteFacts {
             route: &inputs.route,
             plan: plan.as_ref(),
+            refused: self.refused,
             set: inputs.set(),
             workers: workers
                 .map(|(child, pod)| (pod, self.answers.of(&child.uid)))
