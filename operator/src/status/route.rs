@@ -295,14 +295,20 @@ fn ready(facts: &RouteFacts<'_>, applied: &Verdict) -> Verdict {
     }
 }
 
-/// Whether each lane of the route is read: the workers that answer know of their own lanes only.
+/// Whether each lane of the route is read that has something to read: the workers that answer know of their own lanes
+/// only.
 fn are_all_up(lanes: &LaneCounts, facts: &RouteFacts<'_>, applied: &Verdict) -> bool {
-    let wanted = match facts.plan {
-        Ok(plan) if applied.good => i32::from(plan.document.settings.lanes.count),
+    let owned: BTreeSet<u16> = answers(facts)
+        .flat_map(|status| &status.lanes)
+        .filter(|lane| matches!(lane.state, LaneState::Idle | LaneState::Up))
+        .map(|lane| lane.lane)
+        .collect();
+    let are_known = match facts.plan {
+        Ok(plan) if applied.good => owned.len() == usize::from(plan.document.settings.lanes.count),
         // The workers have another configuration than the one that is written.
-        _ => lanes.total,
+        _ => true,
     };
-    lanes.up > 0 && lanes.up == lanes.total && lanes.total == wanted
+    lanes.up > 0 && lanes.up == lanes.total && are_known
 }
 
 fn ready_workers(facts: &RouteFacts<'_>) -> usize {
