@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millrace_e2e::{Brokers, Manifests, Namespace, RouteHandle, SOON, has_session, kubectl, try_kubectl};
 use millrace_testkit::wait_until;
@@ -24,9 +24,19 @@ fn start(namespace: &Namespace, name: &str) -> (Manifests, Vec<String>) {
     )
 }
 
+fn pause(namespace: &Namespace, name: &str) {
+    let paused = r#"{"spec":{"paused":true}}"#;
+    namespace.kubectl(&["patch", "topicroute", name, "--type=merge", "-p", paused]);
+    wait_until(SOON, "the workers to be gone", || {
+        RouteHandle::new(namespace, name).pods().is_empty()
+    });
+}
+
+/// Waits until a deleted route is gone, with its sessions and all that belonged to it.
 fn assert_gone(namespace: &Namespace, brokers: &Brokers, name: &str, sessions: &[String]) {
+    let since = Instant::now();
     let route = RouteHandle::new(namespace, name);
-    wait_until(GONE, "the route to be gone", || route.get().is_none());
+    let took = wait_until(GONE, "the route to be gone", || route.get().is_none());
     for session in sessions {
         assert!(
             !has_session(brokers.mqtt_port(), session),
@@ -36,13 +46,20 @@ fn assert_gone(namespace: &Namespace, brokers: &Brokers, name: &str, sessions: &
     let selector = "app.kubernetes.io/managed-by=millrace,millrace.dev/kind=topicroute";
     let kinds =
         "statefulsets,pods,jobs,configmaps,services,serviceaccounts,poddisruptionbudgets,networkpolicies";
-    wait_until(GONE, "its children to be gone", || {
-        namespace.names(kinds, selector).is_empty()
-    });
+    wait_until(
+        GONE.saturating_sub(since.elapsed()),
+        "its children to be gone",
+        || namespace.names(kinds, selector).is_empty(),
+    );
+    eprintln!(
+        "{name}: the route is gone after {:.1} s, all that belonged to it after {:.1} s",
+        took.as_secs_f64(),
+        since.elapsed().as_secs_f64()
+    );
 }
 
 #[test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: make e2e-full"]
 fn a_deleted_route_leaves_nothing_behind() {
     let brokers = Brokers::start();
     let namespace = Namespace::create("e2e-leaving");
@@ -52,17 +69,7 @@ fn a_deleted_route_leaves_nothing_behind() {
     assert_gone(&namespace, &brokers, "running", &sessions);
 
     let (_, sessions) = start(&namespace, "paused");
-    namespace.kubectl(&[
-        "patch",
-        "topicroute",
-        "paused",
-        "--type=merge",
-        "-p",
-        r#"{"spec":{"paused":true}}"#,
-    ]);
-    wait_until(SOON, "the workers to be gone", || {
-        RouteHandle::new(&namespace, "paused").pods().is_empty()
-    });
+    pause(&namespace, "paused");
     let waiting = sessions
         .iter()
         .filter(|session| has_session(brokers.mqtt_port(), session))
@@ -86,18 +93,28 @@ fn a_deleted_route_leaves_nothing_behind() {
     std::fs::write(&file, manifests.yaml()).unwrap();
     namespace.kubectl(&["delete", "-f", file.to_str().unwrap(), "--wait=false"]);
     assert_gone(&namespace, &brokers, "everything", &sessions);
+
+    // Nobody is left who knows the way to the sessions.
+    let (_, sessions) = start(&namespace, "orphan");
+    pause(&namespace, "orphan");
+    namespace.kubectl(&["delete", "mqttbroker", "plant"]);
+    namespace.kubectl(&["delete", "topicroute", "orphan", "--wait=false"]);
+    assert_gone(&namespace, &brokers, "orphan", &[]);
+    let said = namespace.kubectl(&["get", "events", "-o", "jsonpath={.items[*].message}"]);
+    assert!(sessions.iter().all(|session| said.contains(session)), "{said}");
 }
 
 #[test]
-#[ignore = "needs a cluster: make e2e"]
+#[ignore = "needs a cluster: make e2e-full"]
 fn a_deleted_namespace_is_gone_soon_and_what_is_left_is_named() {
     let _brokers = Brokers::start();
     let namespace = Namespace::create("e2e-namespace");
     let (_, sessions) = start(&namespace, "gone");
     kubectl(&["delete", "namespace", namespace.name(), "--wait=false"]);
-    wait_until(Duration::from_secs(90), "the namespace to be gone", || {
+    let took = wait_until(GONE, "the namespace to be gone", || {
         try_kubectl(&["get", "namespace", namespace.name()]).is_err()
     });
+    eprintln!("the namespace is gone after {:.1} s", took.as_secs_f64());
     let events = kubectl(&[
         "get",
         "events",

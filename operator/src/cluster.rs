@@ -372,6 +372,29 @@ impl Cluster {
         }
     }
 
+    /// Whether an object has the finalizer now: what was seen of it may be of the past.
+    pub async fn has_finalizer<K>(&self, object: &K) -> Result<bool, ClusterError>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + std::fmt::Debug,
+    {
+        let meta = object.meta();
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let name = meta.name.as_deref().unwrap_or_default();
+        match self.call("get", api.get_metadata(name)).await {
+            Ok(now) => {
+                let finalizers = now.metadata.finalizers.unwrap_or_default();
+                let is_the_same = now.metadata.uid == meta.uid;
+                Ok(is_the_same && finalizers.iter().any(|one| one == names::FINALIZER))
+            }
+            Err(error) if error.is_gone() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     fn dynamic(&self, kind: ChildKind, namespace: &str) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), namespace, &kinds::resource(kind))
     }

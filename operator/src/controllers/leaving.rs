@@ -36,6 +36,11 @@ pub(super) async fn reconcile(route: &Arc<TopicRoute>, context: &Context) -> Res
     let family = context.observed.family(&owner);
     let mut step = leave::step(&situation(route, &family, context, false));
     if step == Step::Job {
+        // After its release a route is seen once more, perhaps when its Job is gone already: another would outlive it.
+        let asked = context.cluster.has_finalizer(route.as_ref()).await;
+        if !asked.map_err(Error::Finalizer)? {
+            return Ok(Action::await_change());
+        }
         step = match start_job(route, &family, context).await? {
             Started::Yes => Step::Wait,
             Started::NamespaceTerminating => leave::step(&situation(route, &family, context, true)),
