@@ -16,6 +16,7 @@ fn the_operator_is_started_with_the_defaults_spelled_out() {
             "run",
             &format!("--worker-image={image}"),
             "--worker-image-pull-policy=IfNotPresent",
+            "--worker-log-filter=info",
             "--worker-network-policy=true",
             "--max-concurrent-routes=10",
             "--scrape-interval=15s",
@@ -37,6 +38,7 @@ operator: {maxConcurrentRoutes: 3, scrapeInterval: 5s, adminHost: "::"}
 log: {format: pretty, filter: "info,millrace_operator=debug"}
 worker:
   image: {repository: example.com/worker, tag: v2, pullPolicy: Always}
+  log: {filter: "warn,bridge_worker=trace"}
   networkPolicy:
     enabled: false
     egress:
@@ -54,6 +56,7 @@ worker:
             "--worker-image-pull-policy=Always",
             "--worker-image-pull-secret=registry",
             "--worker-image-pull-secret=mirror",
+            "--worker-log-filter=warn,bridge_worker=trace",
             "--worker-network-policy=false",
             r#"--worker-egress=[{"ports":[{"port":9092,"protocol":"TCP"}],"to":[{"ipBlock":{"cidr":"10.0.0.0/8"}}]}]"#,
             "--max-concurrent-routes=3",
