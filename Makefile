@@ -17,6 +17,7 @@ demo: ## build and run the whole thing: broker, Kafka, a plant, the bridge, and 
 
 .PHONY: test
 test: test-deps ## install what the tests need, and run all of them: here, and in a cluster made for them
+	e2e/kind/build binaries
 	$(CARGO) test --release --workspace
 	e2e/run $(LONG:%=--skip %)
 
@@ -42,6 +43,11 @@ bench-quick: test-deps ## the same in about 2 minutes, one run each
 .PHONY: campaign
 campaign: test-deps ## the long forms of the fault tests, about half an hour
 	MILLRACE_CAMPAIGN=long $(CARGO) test --release -p bridge-worker --test faults --test outage -- --include-ignored
+
+.PHONY: campaign-api
+campaign-api: test-deps ## 500 routes, 10,000 sequences and a kill after every write, against a real API server
+	e2e/kind/build binaries
+	MILLRACE_CAMPAIGN=long $(CARGO) test --release --workspace --test api_server -- --include-ignored --nocapture
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for five minutes, on stable Rust

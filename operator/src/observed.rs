@@ -206,6 +206,16 @@ impl Observed {
         self.lock().get(owner).cloned().unwrap_or_default()
     }
 
+    /// The uids of an owner's workers.
+    pub fn workers_of(&self, owner: &Owner) -> Vec<String> {
+        let families = self.lock();
+        let children = families.get(owner).into_iter().flat_map(BTreeMap::values);
+        children
+            .filter(|child| matches!(&child.seen, Seen::Pod(pod) if pod.is_worker()))
+            .map(|child| child.uid.clone())
+            .collect()
+    }
+
     /// How many routes are replacing workers now, other than `except`.
     pub fn rolling(&self, except: &Owner) -> usize {
         let families = self.lock();

@@ -50,11 +50,18 @@ impl Context {
         get(&self.stores.sinks, namespace, name)
     }
 
-    /// All routes that can be read.
-    pub(super) fn routes(&self) -> impl Iterator<Item = Arc<TopicRoute>> {
-        let all = self.stores.routes.state();
-        all.into_iter()
-            .filter_map(|guard| guard.0.as_ref().ok().map(|route| Arc::new(route.clone())))
+    /// A route.
+    pub(super) fn route(&self, namespace: &str, name: &str) -> Option<Arc<TopicRoute>> {
+        get(&self.stores.routes, namespace, name)
+    }
+
+    /// Looks at all routes that can be read. There may be many: they are not copied.
+    pub(super) fn visit_routes(&self, mut visit: impl FnMut(&TopicRoute)) {
+        for guard in self.stores.routes.state() {
+            if let Ok(route) = &guard.0 {
+                visit(route);
+            }
+        }
     }
 
     /// The broker and the sink that a route names.

@@ -71,18 +71,14 @@ pub(super) fn hear(
     reasons: &[WorkerReason],
     context: &Context,
 ) -> Workers {
-    let answers: Vec<RouteStatus> = context
-        .routes()
-        .filter(|route| uses(route))
-        .flat_map(|route| {
-            let family = context.observed.family(&route_owner(&route));
-            context
-                .answers(&family)
-                .into_iter()
-                .filter_map(|(_, worker)| worker.status)
-                .collect::<Vec<_>>()
-        })
-        .collect();
+    let mut owners = Vec::new();
+    context.visit_routes(|route| {
+        if uses(route) {
+            owners.push(route_owner(route));
+        }
+    });
+    let pods = owners.iter().flat_map(|owner| context.observed.workers_of(owner));
+    let answers: Vec<RouteStatus> = pods.filter_map(|uid| context.workers.of(&uid).status).collect();
     Workers::hear(
         answers
             .iter()

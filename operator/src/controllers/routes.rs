@@ -77,14 +77,18 @@ fn others(
     id: &str,
     context: &Context,
 ) -> Vec<(Arc<TopicRoute>, Arc<millrace_crds::MqttBroker>)> {
-    let same = context.routes().filter(|other| {
-        other.metadata.uid != route.metadata.uid && other.spec.session_id.as_deref() == Some(id)
+    let mut same = Vec::new();
+    context.visit_routes(|other| {
+        if other.metadata.uid != route.metadata.uid && other.spec.session_id.as_deref() == Some(id) {
+            same.push(Arc::new(other.clone()));
+        }
     });
-    same.filter_map(|other| {
-        let broker = context.references(&other).0?;
-        Some((other, broker))
-    })
-    .collect()
+    same.into_iter()
+        .filter_map(|other| {
+            let broker = context.references(&other).0?;
+            Some((other, broker))
+        })
+        .collect()
 }
 
 /// Writes what is to be, in order: what pods mount before the pods.

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
@@ -26,10 +27,11 @@ use crate::names;
 use crate::observed::{Observed, Owner, Workers};
 use crate::settings::Settings;
 
-/// Objects of one controller that are passed over at the same time.
-const CONCURRENCY: u16 = 8;
+/// Objects of one controller that are passed over at the same time. Which of those that wait comes next is left to
+/// chance, so few should have to.
+const CONCURRENCY: u16 = 32;
 /// Requests that may wait in a queue.
-const QUEUE: usize = 4096;
+const QUEUE: usize = 256;
 /// Changes that come so close together are one.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 
@@ -106,16 +108,20 @@ impl Controllers {
             sinks: sinks_tx,
         };
         let (news_tx, news_rx) = mpsc::channel(QUEUE);
+        let synced = AtomicBool::new(false);
         let watches = async {
             let children = watch::children(&client, &this.scope, &observed).map(Change::Child);
-            let news = ReceiverStream::new(news_rx).map(Change::Child);
+            let news = ReceiverStream::new(news_rx).map(Change::Answered);
             let routes = this.primary(route_writer, names::kind::ROUTE, refers);
             let brokers = this.primary(broker_writer, names::kind::BROKER, |_| Vec::new());
             let sinks = this.primary(sink_writer, names::kind::SINK, |_| Vec::new());
             let all = [children.boxed(), news.boxed(), routes, brokers, sinks];
             let mut changes = futures::stream::select_all(all);
             while let Some(change) = changes.next().await {
-                this.dispatch(&change, &queues).await;
+                // Until all has been seen nobody takes requests, and then all is looked at anyway.
+                if synced.load(Ordering::Relaxed) {
+                    this.dispatch(&change, &queues).await;
+                }
             }
         };
         let scrapes = scrape::run(observed.clone(), workers, scrape_interval, move |owner| {
@@ -124,8 +130,10 @@ impl Controllers {
         });
         let controllers = async {
             this.synced().await;
+            synced.store(true, Ordering::Relaxed);
             on_synced();
             futures::join!(
+                this.request_all(&queues),
                 this.controller(
                     "routes",
                     &context.stores.routes,
@@ -165,6 +173,22 @@ impl Controllers {
         self.context.observed.listed(watch::KINDS).await;
     }
 
+    /// Has everything looked at.
+    async fn request_all(&self, queues: &Queues) {
+        let stores = &self.context.stores;
+        for broker in stores.brokers.state() {
+            send(&queues.brokers, &owner_of_guard(names::kind::BROKER, &broker)).await;
+        }
+        for sink in stores.sinks.state() {
+            send(&queues.sinks, &owner_of_guard(names::kind::SINK, &sink)).await;
+        }
+        for route in stores.routes.state() {
+            let owner = owner_of_guard(names::kind::ROUTE, &route);
+            send(&queues.routes, &owner).await;
+            send(&queues.lanes, &owner).await;
+        }
+    }
+
     /// Watches one of our kinds into its store; `refers` says which others an object names.
     fn primary<K>(
         &self,
@@ -184,6 +208,7 @@ impl Controllers {
         let api = self
             .scope
             .api::<DeserializeGuard<K>>(self.context.cluster.client());
+        let mut listed = Vec::new();
         watcher(api, watcher::Config::default().page_size(100))
             .default_backoff()
             .modify(|object| {
@@ -191,28 +216,39 @@ impl Controllers {
                 object.meta_mut().managed_fields = None;
             })
             .reflect(writer)
-            .filter_map(move |event| async move {
-                match event {
-                    Ok(Event::Apply(object) | Event::InitApply(object)) => {
-                        Some(Change::Written(owner_of_guard(kind, &object)))
-                    }
+            .flat_map(move |event| {
+                let changes = match event {
+                    Ok(Event::Apply(object)) => vec![Change::Written(owner_of_guard(kind, &object))],
                     Ok(Event::Delete(object)) => {
                         let referred = object.0.as_ref().map(refers).unwrap_or_default();
-                        Some(Change::Deleted(owner_of_guard(kind, &object), referred))
+                        vec![Change::Deleted(owner_of_guard(kind, &object), referred)]
                     }
-                    Ok(Event::Init | Event::InitDone) => None,
+                    Ok(Event::Init) => {
+                        listed.clear();
+                        Vec::new()
+                    }
+                    // The store has it when all are listed; a pass that came before would not find it.
+                    Ok(Event::InitApply(object)) => {
+                        listed.push(Change::Written(owner_of_guard(kind, &object)));
+                        Vec::new()
+                    }
+                    Ok(Event::InitDone) => std::mem::take(&mut listed),
                     Err(error) => {
                         tracing::warn!(%error, kind, "a watch was interrupted; it starts again");
-                        None
+                        Vec::new()
                     }
-                }
+                };
+                futures::stream::iter(changes)
             })
             .boxed()
     }
 
     /// Has all objects looked at that a change concerns.
     async fn dispatch(&self, change: &Change, queues: &Queues) {
-        let (Change::Child(owner) | Change::Written(owner) | Change::Deleted(owner, _)) = change;
+        let (Change::Child(owner)
+        | Change::Answered(owner)
+        | Change::Written(owner)
+        | Change::Deleted(owner, _)) = change;
         match owner.kind {
             names::kind::ROUTE => {
                 send(&queues.routes, owner).await;
@@ -221,8 +257,10 @@ impl Controllers {
                 let referred = match change {
                     // The store has forgotten it.
                     Change::Deleted(_, referred) => referred.clone(),
-                    _ => {
-                        let route = self.context.routes().find(|route| is(route.as_ref(), owner));
+                    // What matters to others of a child is in the route's status soon.
+                    Change::Child(_) => Vec::new(),
+                    Change::Answered(_) | Change::Written(_) => {
+                        let route = self.context.route(&owner.namespace, &owner.name);
                         route.map(|route| refers(&route)).unwrap_or_default()
                     }
                 };
@@ -246,14 +284,16 @@ impl Controllers {
                 if matches!(change, Change::Child(_)) {
                     return;
                 }
-                let refers_to_it = |route: &TopicRoute| {
-                    route.metadata.namespace.as_deref() == Some(&owner.namespace)
-                        && refers(route)
-                            .iter()
-                            .any(|(its, name)| *its == kind && *name == owner.name)
-                };
-                for route in self.context.routes().filter(|route| refers_to_it(route)) {
-                    send(&queues.routes, &super::context::route_owner(&route)).await;
+                let mut routes = Vec::new();
+                self.context.visit_routes(|route| {
+                    let is_near = route.metadata.namespace.as_deref() == Some(&owner.namespace);
+                    let mut references = refers(route).into_iter();
+                    if is_near && references.any(|(its, name)| its == kind && name == owner.name) {
+                        routes.push(super::context::route_owner(route));
+                    }
+                });
+                for route in routes {
+                    send(&queues.routes, &route).await;
                 }
             }
         }
@@ -297,8 +337,10 @@ impl Controllers {
 }
 
 enum Change {
-    /// A child has changed, or a worker has said something new.
+    /// A child has changed.
     Child(Owner),
+    /// A worker has said something new.
+    Answered(Owner),
     /// One of our objects is as it was written now.
     Written(Owner),
     /// One of our objects is gone, which named these others.
@@ -387,11 +429,6 @@ where
         .send(ObjectRef::new(&owner.name).within(&owner.namespace))
         .await
         .ok();
-}
-
-fn is(route: &TopicRoute, owner: &Owner) -> bool {
-    route.metadata.name.as_deref() == Some(&owner.name)
-        && route.metadata.namespace.as_deref() == Some(&owner.namespace)
 }
 
 /// The broker and the sink that a route names.

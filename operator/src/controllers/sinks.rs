@@ -76,11 +76,12 @@ fn request(sink: &KafkaSink, context: &Context) -> Result<Request, Rejection> {
     plan::check_sink(sink)?;
     let document = sink_document(sink)
         .map_err(|error| Rejection::new(Reason::Invalid, format!("{}: {}", error.field, error.message)))?;
-    let topics: BTreeSet<String> = context
-        .routes()
-        .filter(|route| uses(route, sink))
-        .flat_map(|route| known_topics(&route))
-        .collect();
+    let mut topics = BTreeSet::new();
+    context.visit_routes(|route| {
+        if uses(route, sink) {
+            topics.extend(known_topics(route));
+        }
+    });
     Ok(Request {
         broker: None,
         sink: Some(SinkRequest {

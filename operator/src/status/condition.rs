@@ -32,7 +32,7 @@ impl<'a> Conditions<'a> {
         self.set_for(self.generation, kind, status, reason, message);
     }
 
-    /// Adds one that is still about the generation it was about before: the newest is not in force yet. Without a
+    /// Adds one that is still about the generation it was true of before: the newest is not in force yet. Without a
     /// generation `kubectl wait` would take it for the newest; 0 is none that there is.
     pub fn set_stale(
         &mut self,
@@ -41,10 +41,15 @@ impl<'a> Conditions<'a> {
         reason: Reason,
         message: impl Into<String>,
     ) {
-        let before = self
-            .before(kind)
-            .and_then(|condition| condition.observed_generation)
-            .or(Some(0));
+        let was = |condition: &Condition| {
+            let observed = condition.observed_generation.unwrap_or_default();
+            match condition.status.as_str() {
+                "True" => observed,
+                // It was not true of the newest.
+                _ => observed.min(self.generation.unwrap_or_default() - 1).max(0),
+            }
+        };
+        let before = Some(self.before(kind).map_or(0, was));
         self.set_for(before, kind, status, reason, message);
     }
 

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
@@ -68,6 +69,24 @@ impl Namespace {
                 .await;
             assert!(seen, "{}: {names:?} are not seen", self.name);
         }
+    }
+
+    /// The Events about objects of a name, one in a line.
+    pub(crate) async fn told(&self, name: &str) -> String {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &self.name);
+        let events = api.list(&ListParams::default()).await.expect("a list");
+        let lines = events.into_iter().filter_map(|event| {
+            let regarding = event.regarding?;
+            (regarding.name.as_deref() == Some(name)).then(|| {
+                let (time, reason, note) = (event.event_time, event.reason, event.note);
+                format!(
+                    "{:?} {:?} {reason:?} {note:?}",
+                    time.map(|time| time.0),
+                    regarding.kind
+                )
+            })
+        });
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     /// What there is.

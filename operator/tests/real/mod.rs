@@ -65,6 +65,13 @@ impl Cluster {
     /// Starts it, with Millrace's definitions.
     pub(crate) async fn start() -> Self {
         rustls::crypto::ring::default_provider().install_default().ok();
+        // What the operator has to say is printed when a test fails.
+        tracing_subscriber::fmt()
+            .with_env_filter("warn")
+            .with_ansi(false)
+            .with_test_writer()
+            .try_init()
+            .ok();
         let folder = tempfile::Builder::new()
             .prefix("millrace-api-")
             .tempdir()
