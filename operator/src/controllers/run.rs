@@ -272,7 +272,8 @@ impl Controllers {
                     };
                     match kind {
                         names::kind::BROKER => send(&queues.brokers, &other).await,
-                        _ => send(&queues.sinks, &other).await,
+                        names::kind::SINK => send(&queues.sinks, &other).await,
+                        _ => self.request_sharers(owner, &other.name, queues).await,
                     }
                 }
             }
@@ -296,6 +297,20 @@ impl Controllers {
                     send(&queues.routes, &route).await;
                 }
             }
+        }
+    }
+
+    /// Has other routes with a session looked at: it is theirs now, or no longer.
+    async fn request_sharers(&self, owner: &Owner, session: &str, queues: &Queues) {
+        let mut sharers = Vec::new();
+        self.context.visit_routes(|route| {
+            let other = super::context::route_owner(route);
+            if route.spec.session_id.as_deref() == Some(session) && other != *owner {
+                sharers.push(other);
+            }
+        });
+        for route in sharers {
+            send(&queues.routes, &route).await;
         }
     }
 
@@ -347,7 +362,7 @@ enum Change {
     Deleted(Owner, Vec<Reference>),
 }
 
-/// Kind and name of a broker or a sink in the namespace of the route that names it.
+/// What a route names: kind and name of a broker or a sink in its namespace, or [`SESSION`] and an id.
 type Reference = (&'static str, String);
 
 /// A pass failed; what of has been logged.
@@ -431,7 +446,10 @@ where
         .ok();
 }
 
-/// The broker and the sink that a route names.
+/// The kind of a reference to a session of a given id.
+const SESSION: &str = "session";
+
+/// The broker, the sink and the session that a route names.
 fn refers(route: &TopicRoute) -> Vec<Reference> {
     let broker = route
         .spec
@@ -445,5 +463,6 @@ fn refers(route: &TopicRoute) -> Vec<Reference> {
         .kafka
         .as_ref()
         .map(|kafka| (names::kind::SINK, kafka.sink_ref.name.clone()));
-    broker.into_iter().chain(sink).collect()
+    let session = route.spec.session_id.clone().map(|id| (SESSION, id));
+    broker.into_iter().chain(sink).chain(session).collect()
 }
