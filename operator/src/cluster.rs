@@ -19,6 +19,7 @@ use kube::api::{
 };
 use kube::core::{ApiResource, NamespaceResourceScope};
 use kube::{Client, Resource};
+use millrace_crds::TopicRoute;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -50,6 +51,14 @@ type ChildId = (ChildKind, String, String);
 struct Applied {
     hash: String,
     resource_version: String,
+}
+
+/// Whether an object waits for the operator when it is deleted.
+pub fn has_finalizer(meta: &ObjectMeta) -> bool {
+    meta.finalizers
+        .iter()
+        .flatten()
+        .any(|one| one == names::FINALIZER)
 }
 
 impl Cluster {
@@ -335,35 +344,25 @@ impl Cluster {
         }
     }
 
-    /// Adds or removes the finalizer, against the resource version that was seen.
+    /// Adds or removes a route's finalizer, against the resource version that was seen.
     ///
     /// # Errors
     /// If the API server does not take it, or if the object has changed meanwhile.
-    pub async fn set_finalizer<K>(&self, object: &K, wanted: bool) -> Result<(), ClusterError>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + DeserializeOwned
-            + std::fmt::Debug,
-    {
-        let meta = object.meta();
-        let (name, namespace) = (
-            meta.name.clone().unwrap_or_default(),
-            meta.namespace.clone().unwrap_or_default(),
-        );
+    pub async fn set_finalizer(&self, route: &TopicRoute, wanted: bool) -> Result<(), ClusterError> {
+        let meta = &route.metadata;
         let mut finalizers = meta.finalizers.clone().unwrap_or_default();
         finalizers.retain(|finalizer| finalizer != names::FINALIZER);
         if wanted {
             finalizers.push(names::FINALIZER.to_owned());
         }
-        let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
+        let (api, name) = self.route(meta);
         let patch = json!({"metadata": {"resourceVersion": meta.resource_version, "finalizers": finalizers}});
         let params = PatchParams {
             field_manager: Some(names::FIELD_MANAGER.into()),
             ..PatchParams::default()
         };
         match self
-            .call("patch", api.patch_metadata(&name, &params, &Patch::Merge(&patch)))
+            .call("patch", api.patch_metadata(name, &params, &Patch::Merge(&patch)))
             .await
         {
             Ok(_) => Ok(()),
@@ -372,27 +371,24 @@ impl Cluster {
         }
     }
 
-    /// Whether an object has the finalizer now: what was seen of it may be of the past.
-    pub async fn has_finalizer<K>(&self, object: &K) -> Result<bool, ClusterError>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + DeserializeOwned
-            + std::fmt::Debug,
-    {
-        let meta = object.meta();
-        let namespace = meta.namespace.as_deref().unwrap_or_default();
-        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
-        let name = meta.name.as_deref().unwrap_or_default();
+    /// Whether a route has the finalizer now: what was seen of it may be of the past.
+    ///
+    /// # Errors
+    /// If the API server does not say.
+    pub async fn has_finalizer_now(&self, route: &TopicRoute) -> Result<bool, ClusterError> {
+        let (api, name) = self.route(&route.metadata);
         match self.call("get", api.get_metadata(name)).await {
-            Ok(now) => {
-                let finalizers = now.metadata.finalizers.unwrap_or_default();
-                let is_the_same = now.metadata.uid == meta.uid;
-                Ok(is_the_same && finalizers.iter().any(|one| one == names::FINALIZER))
-            }
+            Ok(now) => Ok(now.metadata.uid == route.metadata.uid && has_finalizer(&now.metadata)),
             Err(error) if error.is_gone() => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// The API of a route, and its name.
+    fn route<'m>(&self, meta: &'m ObjectMeta) -> (Api<TopicRoute>, &'m str) {
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        let api = Api::namespaced(self.client.clone(), namespace);
+        (api, meta.name.as_deref().unwrap_or_default())
     }
 
     fn dynamic(&self, kind: ChildKind, namespace: &str) -> Api<DynamicObject> {

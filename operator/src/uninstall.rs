@@ -12,8 +12,7 @@ use serde_json::json;
 
 use crate::cli::Uninstall;
 use crate::cluster::watch::Scope;
-use crate::cluster::{Cluster, Note};
-use crate::names;
+use crate::cluster::{Cluster, Note, has_finalizer};
 
 /// How long the operator may take to stop.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -79,13 +78,7 @@ async fn stop(cluster: &Cluster, args: &Uninstall) -> anyhow::Result<()> {
 }
 
 async fn release(cluster: &Cluster, route: &TopicRoute) -> anyhow::Result<()> {
-    if !route
-        .metadata
-        .finalizers
-        .iter()
-        .flatten()
-        .any(|one| one == names::FINALIZER)
-    {
+    if !has_finalizer(&route.metadata) {
         return Ok(());
     }
     cluster.set_finalizer(route, false).await?;

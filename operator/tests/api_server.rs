@@ -8,6 +8,8 @@ mod journey {
     pub(crate) mod steps;
 }
 mod kubelet;
+mod news;
+mod objects;
 mod real;
 mod scenes {
     mod crash;

@@ -6,6 +6,8 @@ mod compare;
 mod fake;
 mod journey;
 mod kubelet;
+mod news;
+mod objects;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +20,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use journey::steps::Hands;
 use journey::{Leg, PATIENCE, STILL, act, legs};
+use objects::conditions;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
@@ -220,19 +223,9 @@ async fn an_object_that_cannot_be_read_hurts_no_other() {
     route["spec"]["from"]["mqtt"]["lanes"] = 2.into();
     fake.create(&route.to_string());
     let condition = |world: &fake::World, name: &str, kind: &str| {
-        let route = world
-            .store
-            .get(&Key::new("topicroutes", NAMESPACE, name))
-            .cloned();
-        let conditions = route.map(|route| route["status"]["conditions"].clone());
-        let all = conditions
-            .unwrap_or_default()
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        all.into_iter()
-            .find(|one| one["type"] == kind)
-            .unwrap_or_default()
+        let route = world.store.get(&Key::new("topicroutes", NAMESPACE, name));
+        let mut all = route.into_iter().flat_map(|route| conditions(route));
+        all.find(|one| one["type"] == kind).cloned().unwrap_or_default()
     };
     let done = fake.until(PATIENCE, |world| {
         condition(world, "unreadable", "Accepted")["status"] == "False"

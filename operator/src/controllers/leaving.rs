@@ -10,7 +10,7 @@ use millrace_crds::{MqttBroker, TopicRoute};
 
 use super::Error;
 use super::context::{Context, route_owner};
-use crate::cluster::Note;
+use crate::cluster::{Note, has_finalizer};
 use crate::names;
 use crate::observed::{ChildKind, Family, Seen};
 use crate::plan;
@@ -23,13 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(45);
 
 /// One pass over a route that is being deleted.
 pub(super) async fn reconcile(route: &Arc<TopicRoute>, context: &Context) -> Result<Action, Error> {
-    if !route
-        .metadata
-        .finalizers
-        .iter()
-        .flatten()
-        .any(|one| one == names::FINALIZER)
-    {
+    if !has_finalizer(&route.metadata) {
         return Ok(Action::await_change());
     }
     let owner = route_owner(route);
@@ -37,7 +31,7 @@ pub(super) async fn reconcile(route: &Arc<TopicRoute>, context: &Context) -> Res
     let mut step = leave::step(&situation(route, &family, context, false));
     if step == Step::Job {
         // After its release a route is seen once more, perhaps when its Job is gone already: another would outlive it.
-        let asked = context.cluster.has_finalizer(route.as_ref()).await;
+        let asked = context.cluster.has_finalizer_now(route).await;
         if !asked.map_err(Error::Finalizer)? {
             return Ok(Action::await_change());
         }
@@ -194,7 +188,7 @@ async fn release(
     }
     context
         .cluster
-        .set_finalizer(route.as_ref(), false)
+        .set_finalizer(route, false)
         .await
         .map_err(Error::Finalizer)?;
     context.ledger_pace.forget(&owner);

@@ -10,7 +10,7 @@ use millrace_crds::api::TopicRouteStatus;
 
 use super::context::{Context, route_owner};
 use super::{Error, endpoint, leaving};
-use crate::cluster::ClusterError;
+use crate::cluster::{ClusterError, has_finalizer};
 use crate::names;
 use crate::observed::{Child, ChildKind, Family, PodSeen, Seen};
 use crate::plan::{self, Inputs, Plan, Rejection, Rollout};
@@ -93,13 +93,7 @@ fn others(
 
 /// Writes what is to be, in order: what pods mount before the pods.
 async fn apply(route: &TopicRoute, plan: &Plan, family: &Family, context: &Context) -> Result<(), Error> {
-    let has_finalizer = route
-        .metadata
-        .finalizers
-        .iter()
-        .flatten()
-        .any(|one| one == names::FINALIZER);
-    if !has_finalizer {
+    if !has_finalizer(&route.metadata) {
         context
             .cluster
             .set_finalizer(route, true)

@@ -11,7 +11,7 @@ use crate::status::Reason;
 /// # Errors
 /// Everything that is wrong with it.
 pub fn check_broker(broker: &MqttBroker) -> Result<(), Rejection> {
-    check("MqttBroker", [manifest(&without_status(broker))])
+    check("MqttBroker", [manifest(broker)])
 }
 
 /// Checks a sink by itself.
@@ -19,11 +19,7 @@ pub fn check_broker(broker: &MqttBroker) -> Result<(), Rejection> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn check_sink(sink: &KafkaSink) -> Result<(), Rejection> {
-    let sink = KafkaSink {
-        status: None,
-        ..sink.clone()
-    };
-    check("KafkaSink", [manifest(&sink)])
+    check("KafkaSink", [manifest(sink)])
 }
 
 /// Checks a route with what it refers to.
@@ -32,37 +28,19 @@ pub(super) fn check_route(
     broker: &MqttBroker,
     sink: &KafkaSink,
 ) -> Result<(), Rejection> {
-    let route = TopicRoute {
-        status: None,
-        ..route.clone()
-    };
-    let sink = KafkaSink {
-        status: None,
-        ..sink.clone()
-    };
-    check(
-        "TopicRoute",
-        [
-            manifest(&route),
-            manifest(&without_status(broker)),
-            manifest(&sink),
-        ],
-    )
+    check("TopicRoute", [manifest(route), manifest(broker), manifest(sink)])
 }
 
-/// The status is written by others, and no part of what the user asks for.
-fn without_status(broker: &MqttBroker) -> MqttBroker {
-    MqttBroker {
-        status: None,
-        ..broker.clone()
-    }
-}
-
+/// An object as its user has written it: the status is written by others.
 fn manifest(object: &impl Serialize) -> ManifestFile {
+    // Objects that were read as JSON can be written as JSON.
+    let mut object = serde_json::to_value(object).unwrap_or_default();
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
     ManifestFile {
         path: String::new(),
-        // Objects that were read as JSON can be written as JSON.
-        text: serde_json::to_string(object).unwrap_or_default(),
+        text: object.to_string(),
     }
 }
 

@@ -272,16 +272,17 @@ fn ready(facts: &RouteFacts<'_>, applied: &Verdict) -> Verdict {
     if let Some(message) = silent {
         return Verdict::bad(Reason::WorkerSilent, message);
     }
+    let lanes = lanes(facts).unwrap_or_default();
     // All lanes are read: workers that are still to come only take some of them over.
-    if let Some(lanes) = lanes(facts).filter(|lanes| are_all_up(lanes, facts, applied)) {
+    if are_all_up(&lanes, facts, applied) {
         let (lanes, workers) = (counted(lanes.up, "lane"), counted(ready_workers(facts), "worker"));
         return Verdict::good(Reason::Healthy, format!("{lanes} up on {workers}"));
     }
     if let Some(starting) = starting(facts) {
         return starting;
     }
-    match lanes(facts) {
-        Some(lanes) if lanes.total > 0 => Verdict::bad(
+    match lanes.total {
+        1.. => Verdict::bad(
             Reason::Connecting,
             format!(
                 "{} of {} lanes are subscribed; the others are being connected to the broker",
@@ -363,13 +364,10 @@ fn counted(number: impl TryInto<u64>, noun: &str) -> String {
 
 /// Why nothing changes any more without the user, if so.
 fn stalled(facts: &RouteFacts<'_>) -> Option<(Reason, String)> {
-    match facts.plan {
-        Err(rejection) => Some((rejection.reason, rejection.message.clone())),
-        Ok(_) if facts.refused.is_some() => {
-            let why = facts.refused.unwrap_or_default();
-            Some((Reason::ClusterRefused, refused(why)))
-        }
-        Ok(plan) => match &plan.rollout {
+    match (facts.plan, facts.refused) {
+        (Err(rejection), _) => Some((rejection.reason, rejection.message.clone())),
+        (Ok(_), Some(why)) => Some((Reason::ClusterRefused, refused(why))),
+        (Ok(plan), None) => match &plan.rollout {
             Rollout::Refused(verdict) | Rollout::Probing(Some(verdict)) => {
                 let message = format!(
                     "{}; tried {}, and tried again with growing pauses",

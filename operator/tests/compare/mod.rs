@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use millrace_operator::names::NUDGE;
 use serde_json::Value;
 
-use crate::kubelet::uid;
+use crate::objects::uid;
 
 /// A state without what differs from run to run: uids stand for names; versions, times and addresses are left out.
 pub(crate) type State = BTreeMap<String, Value>;

@@ -43,6 +43,8 @@ use store::{Key, kind};
 
 use crate::journey::steps::Hands;
 use crate::kubelet::worker;
+use crate::news;
+use crate::objects::plural_of;
 
 /// The namespace that tests use.
 pub(crate) const NAMESPACE: &str = "plant";
@@ -187,21 +189,7 @@ impl Fake {
 
     /// Waits until the state is as `is` wants it; false if it is not in time.
     pub(crate) async fn until(&self, patience: Duration, is: impl Fn(&World) -> bool) -> bool {
-        let mut news = self.news.subscribe();
-        let deadline = Instant::now() + patience;
-        loop {
-            news.borrow_and_update();
-            if is(&lock(&self.world)) {
-                return true;
-            }
-            // What has changed already is told even after the deadline.
-            let told = tokio::time::timeout_at(deadline, news.changed()).await;
-            if told.is_err() || Instant::now() >= deadline {
-                return false;
-            }
-            // Changes come in swarms, and a look costs.
-            tokio::time::sleep(LOOK).await;
-        }
+        news::until(self.news.subscribe(), patience, LOOK, || is(&lock(&self.world))).await
     }
 
     /// Waits until nothing has been written, by anyone, for `still`.
@@ -362,13 +350,8 @@ impl Hands for Fake {
         let mut world = lock(&self.world);
         for document in serde_yaml::Deserializer::from_str(manifest) {
             let object: Value = serde::Deserialize::deserialize(document).expect("a manifest is YAML");
-            let plural = match object["kind"].as_str() {
-                Some("MqttBroker") => "mqttbrokers",
-                Some("KafkaSink") => "kafkasinks",
-                _ => "topicroutes",
-            };
             let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            let key = Key::new(plural, NAMESPACE, &name);
+            let key = Key::new(plural_of(&object), NAMESPACE, &name);
             world.store.create(key, object).expect("a new object");
         }
         drop(world);

@@ -9,7 +9,8 @@ use millrace_operator::names;
 use serde_json::{Value, json};
 
 use super::store::{Key, Store, is_selected};
-use crate::kubelet::{Taken, annotation, is_deleting, mounted, probe_ended, running, uid, worker};
+use crate::kubelet::{Taken, mounted, probe_ended, running, worker};
+use crate::objects::{annotation, is_deleting, uid};
 
 /// The label that says which template a pod was made from.
 const REVISION: &str = "controller-revision-hash";

@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::call::{Call, Verb};
 use super::rest::World;
 use super::store::Key;
-use crate::kubelet::{annotation, is_deleting, mounted, uid};
+use crate::kubelet::mounted;
+use crate::objects::{annotation, is_deleting, uid};
 
 /// The rule that a write breaks which is about to be done.
 pub(crate) fn broken(world: &World, call: &Call) -> Option<String> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::refusal::Refusal;
-use crate::kubelet::{now, uid};
+use crate::objects::{now, uid};
 
 /// The kinds that there are: plural, version and kind.
 const KINDS: &[(&str, &str, &str)] = &[

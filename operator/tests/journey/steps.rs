@@ -3,7 +3,7 @@
 use millrace_operator::names;
 use serde_json::{Value, json};
 
-use crate::kubelet::is_deleting;
+use crate::objects::{is, is_deleting};
 
 pub(crate) const MANIFEST: &str = "
 apiVersion: millrace.dev/v1alpha1
@@ -119,21 +119,15 @@ pub(crate) fn is_settled<'a>(all: impl Iterator<Item = (String, &'a Value)>) -> 
             .all(|count| status[count] == *wanted)
     };
     let is_ours = |object: &Value| {
-        let generation = &object["metadata"]["generation"];
-        let has = |kind: &str, status: &str| {
-            object["status"]["conditions"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .any(|one| {
-                    one["type"] == kind && one["status"] == status && one["observedGeneration"] == *generation
-                })
-        };
         let wanted = &object["spec"]["replicas"];
         let replicas = wanted.is_null() || object["status"]["replicas"] == *wanted;
         let lanes = &object["spec"]["from"]["mqtt"]["lanes"];
         let up = lanes.is_null() || object["status"]["lanes"] == json!({"total": lanes, "up": lanes});
-        !is_deleting(object) && replicas && up && has("Ready", "True") && has("Reconciling", "False")
+        !is_deleting(object)
+            && replicas
+            && up
+            && is(object, "Ready", "True")
+            && is(object, "Reconciling", "False")
     };
     let all: Vec<(String, &Value)> = all.collect();
     let routes: Vec<&Value> = all

@@ -5,12 +5,13 @@
 
 pub(crate) mod worker;
 
-use jiff::Timestamp;
 use millrace_contract::Live;
 use millrace_contract::probe::{BrokerFound, Failure, Outcome, Report, Request, SinkFound, TopicFound};
 use millrace_contract::status::Reason;
 use millrace_operator::names;
 use serde_json::{Value, json};
+
+use crate::objects::{annotation, now};
 
 /// The live configuration of a worker.
 #[derive(Clone, Debug, Default)]
@@ -73,27 +74,6 @@ pub(crate) fn mounted(pod_spec: &Value) -> Vec<String> {
     maps.filter_map(|map| map["name"].as_str())
         .map(str::to_owned)
         .collect()
-}
-
-/// What tells an object from another of its name.
-pub(crate) fn uid(object: &Value) -> Option<&str> {
-    object["metadata"]["uid"].as_str()
-}
-
-/// The value of an annotation.
-pub(crate) fn annotation<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
-    object["metadata"]["annotations"][name].as_str()
-}
-
-/// Whether an object is being deleted.
-pub(crate) fn is_deleting(object: &Value) -> bool {
-    !object["metadata"]["deletionTimestamp"].is_null()
-}
-
-/// The time, as objects have it.
-pub(crate) fn now() -> String {
-    let now = Timestamp::now();
-    Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
 }
 
 fn container(state: Value) -> Value {

@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 
 use serde_json::Value;
 
-use super::{Taken, annotation, mounted, uid};
+use super::{Taken, mounted};
+use crate::objects::{annotation, uid};
 
 /// The next address that is tried.
 static NEXT: AtomicU32 = AtomicU32::new(0);

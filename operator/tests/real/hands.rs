@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use super::mirror::{Mirror, Objects};
 use super::of;
 use crate::journey::steps::Hands;
+use crate::objects::plural_of;
 
 /// A namespace, as a user works in it.
 #[derive(Clone)]
@@ -102,14 +103,6 @@ impl Namespace {
     /// Waits until all is as `is` wants it; false if it is not in time.
     pub(crate) async fn until(&self, patience: Duration, is: impl Fn(&Objects) -> bool) -> bool {
         self.mirror.until(&self.name, patience, is).await
-    }
-}
-
-fn plural_of(object: &Value) -> &'static str {
-    match object["kind"].as_str() {
-        Some("MqttBroker") => "mqttbrokers",
-        Some("KafkaSink") => "kafkasinks",
-        _ => "topicroutes",
     }
 }
 

@@ -11,12 +11,14 @@ use tokio::task::AbortHandle;
 
 use super::mirror::Mirror;
 use super::of;
-use crate::kubelet::{self, Taken, is_deleting, mounted, uid, worker};
+use crate::kubelet::{self, Taken, mounted, worker};
+use crate::objects::{is_deleting, uid};
 
 /// Says of every pod of Millrace that it runs, or that it has done its work; workers answer at `/status`.
 pub(crate) struct Kubelet {
     client: Client,
     mirror: Arc<Mirror>,
+    /// By the names of their pods: `pods/namespace/name`.
     workers: Mutex<HashMap<String, Worker>>,
     /// Answers that workers have given.
     scrapes: AtomicU64,
@@ -25,8 +27,10 @@ pub(crate) struct Kubelet {
     task: Mutex<Option<AbortHandle>>,
 }
 
-/// A worker, by the uid of its pod.
+/// A worker.
 struct Worker {
+    /// Of its pod.
+    uid: String,
     taken: Taken,
     /// Answers at its address.
     serving: AbortHandle,
@@ -85,17 +89,7 @@ impl Kubelet {
                 }
             }
             (Some("pods"), None) => {
-                // It is known by its uid only: look who is left.
-                let namespace = name.split('/').nth(1).unwrap_or_default();
-                let mut workers = lock(&self.workers);
-                let (its, alive) = (format!("{namespace}/"), self.mirror.objects(namespace));
-                let is_alive = |key: &str| {
-                    let uid_of = key.rsplit('/').next();
-                    alive
-                        .iter()
-                        .any(|(name, pod)| name.starts_with("pods/") && uid(pod) == uid_of)
-                };
-                workers.retain(|key, _| !key.starts_with(&its) || is_alive(key));
+                lock(&self.workers).remove(name);
             }
             _ => {}
         }
@@ -125,9 +119,10 @@ impl Kubelet {
         let Some(newest) = live.and_then(|map| Taken::from_map(&map)) else {
             return;
         };
-        let key = format!("{namespace}/{}", uid(pod).unwrap_or_default());
+        let name = meta["name"].as_str().unwrap_or_default();
+        let (key, uid) = (format!("pods/{namespace}/{name}"), uid(pod).unwrap_or_default());
         let mut workers = lock(&self.workers);
-        if let Some(worker) = workers.get_mut(&key) {
+        if let Some(worker) = workers.get_mut(&key).filter(|worker| worker.uid == uid) {
             if newest.is_told(pod) {
                 worker.taken = newest;
             }
@@ -140,14 +135,15 @@ impl Kubelet {
         let serving = tokio::spawn(serve(
             Arc::downgrade(self),
             listener,
-            key.clone(),
             namespace.to_owned(),
-            meta["name"].as_str().unwrap_or_default().to_owned(),
+            name.to_owned(),
         ));
         let serving = serving.abort_handle();
+        let uid = uid.to_owned();
         workers.insert(
             key,
             Worker {
+                uid,
                 taken: newest,
                 serving,
             },
@@ -157,14 +153,17 @@ impl Kubelet {
     }
 
     /// What a worker says.
-    fn says(&self, key: &str, namespace: &str, name: &str) -> Option<millrace_contract::status::Status> {
+    fn says(&self, namespace: &str, name: &str) -> Option<millrace_contract::status::Status> {
         let scrapes = self.scrapes.fetch_add(1, Ordering::Relaxed);
         let received = if self.busy.load(Ordering::Relaxed) {
             scrapes
         } else {
             0
         };
-        let taken = lock(&self.workers).get(key)?.taken.clone();
+        let taken = lock(&self.workers)
+            .get(&format!("pods/{namespace}/{name}"))?
+            .taken
+            .clone();
         let pod = self.mirror.get("pods", namespace, name)?;
         let content = |map: &str, file: &str| {
             let map = self.mirror.get("configmaps", namespace, map)?;
@@ -173,13 +172,18 @@ impl Kubelet {
         worker::status(&pod, content, &taken, received)
     }
 
+    /// The API of a pod, and its name.
+    fn pod<'p>(&self, pod: &'p Value) -> (Api<DynamicObject>, &'p str) {
+        let text = |field: &str| pod["metadata"][field].as_str().unwrap_or_default();
+        let api = Api::namespaced_with(self.client.clone(), text("namespace"), &of("pods"));
+        (api, text("name"))
+    }
+
     /// A pod that was given a moment to end has ended.
     fn end(self: &Arc<Self>, pod: &Arc<Value>) {
         let (this, pod) = (Arc::clone(self), Arc::clone(pod));
         tokio::spawn(async move {
-            let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
-            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-            let api: Api<DynamicObject> = Api::namespaced_with(this.client.clone(), namespace, &of("pods"));
+            let (api, name) = this.pod(&pod);
             let params = DeleteParams {
                 grace_period_seconds: Some(0),
                 preconditions: Some(Preconditions {
@@ -196,18 +200,15 @@ impl Kubelet {
     fn write(self: &Arc<Self>, pod: &Arc<Value>, status: Value) {
         let (this, pod) = (Arc::clone(self), Arc::clone(pod));
         tokio::spawn(async move {
-            let meta = &pod["metadata"];
-            let namespace = meta["namespace"].as_str().unwrap_or_default();
-            let api: Api<DynamicObject> = Api::namespaced_with(this.client.clone(), namespace, &of("pods"));
-            let name = meta["name"].as_str().unwrap_or_default();
-            let patch = json!({"metadata": {"uid": meta["uid"]}, "status": status});
+            let (api, name) = this.pod(&pod);
+            let patch = json!({"metadata": {"uid": uid(&pod)}, "status": status});
             let written = api
                 .patch_status(name, &PatchParams::default(), &Patch::Merge(&patch))
                 .await;
             match written {
                 // It is gone, or another has its name.
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
-                Err(error) => panic!("the status of pod {namespace}/{name} cannot be written: {error}"),
+                Err(error) => panic!("the status of pod {name} cannot be written: {error}"),
                 Ok(_) => {}
             }
         });
@@ -223,19 +224,13 @@ impl Drop for Kubelet {
 }
 
 /// Answers at a worker's address for as long as there is a kubelet.
-async fn serve(
-    kubelet: Weak<Kubelet>,
-    listener: std::net::TcpListener,
-    key: String,
-    namespace: String,
-    name: String,
-) {
+async fn serve(kubelet: Weak<Kubelet>, listener: std::net::TcpListener, namespace: String, name: String) {
     listener.set_nonblocking(true).expect("a loopback socket works");
     let listener = tokio::net::TcpListener::from_std(listener).expect("a loopback socket works");
     loop {
         let (stream, _) = listener.accept().await.expect("a loopback socket works");
         let Some(kubelet) = kubelet.upgrade() else { return };
-        let status = kubelet.says(&key, &namespace, &name);
+        let status = kubelet.says(&namespace, &name);
         tokio::spawn(worker::answer(stream, status));
     }
 }

@@ -11,9 +11,9 @@ use millrace_operator::names;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use super::{KINDS, resource};
+use crate::news;
 
 /// Between two looks at the state.
 const LOOK: Duration = Duration::from_millis(100);
@@ -111,22 +111,9 @@ impl Mirror {
         patience: Duration,
         is: impl Fn(&Objects) -> bool,
     ) -> bool {
-        let mut news = self.news.subscribe();
-        let deadline = Instant::now() + patience;
         let none = Objects::new();
-        loop {
-            news.borrow_and_update();
-            if is(lock(&self.namespaces).get(namespace).unwrap_or(&none)) {
-                return true;
-            }
-            // What has changed already is told even after the deadline.
-            let told = tokio::time::timeout_at(deadline, news.changed()).await;
-            if told.is_err() || Instant::now() >= deadline {
-                return false;
-            }
-            // Changes come in swarms, and a look costs.
-            tokio::time::sleep(LOOK).await;
-        }
+        let looks = || is(lock(&self.namespaces).get(namespace).unwrap_or(&none));
+        news::until(self.news.subscribe(), patience, LOOK, looks).await
     }
 }
 

@@ -23,6 +23,8 @@ use millrace_testkit::{Port, Process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::objects::conditions;
+
 pub(crate) use hands::Namespace;
 pub(crate) use kubelet::Kubelet;
 pub(crate) use mirror::{Mirror, Objects};
@@ -112,7 +114,7 @@ impl Cluster {
         }
     }
 
-    /// A client for a user.
+    /// The way of a user to the API server.
     pub(crate) fn config(&self, user: User) -> Config {
         config(self.port, user)
     }
@@ -312,13 +314,7 @@ async fn define(client: &Client) {
             .expect("a definition");
     }
     let established = |object: &DynamicObject| {
-        let conditions = object.data["status"]["conditions"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        conditions
-            .iter()
-            .any(|one| one["type"] == "Established" && one["status"] == "True")
+        conditions(&object.data).any(|one| one["type"] == "Established" && one["status"] == "True")
     };
     let deadline = tokio::time::Instant::now() + START;
     loop {

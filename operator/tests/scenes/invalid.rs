@@ -14,6 +14,7 @@ use millrace_operator::cluster::watch::Scope;
 use serde_json::Value;
 
 use super::STAGE;
+use crate::objects::condition;
 use crate::real::{Cluster, Namespace, Operator, User};
 
 const EXAMPLES: &str = "../crds/tests/invalid";
@@ -191,15 +192,7 @@ async fn apply(cluster: &Cluster, path: &Path) -> Answer {
 
 /// Waits for what the operator says of each object; if it is expected to, until it rejects one.
 async fn rejected(namespace: &Namespace, expects: bool) -> Vec<(String, String, String)> {
-    let accepted = |object: &Value| {
-        let conditions = object["status"]["conditions"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        conditions.into_iter().find(|one| {
-            one["type"] == "Accepted" && one["observedGeneration"] == object["metadata"]["generation"]
-        })
-    };
+    let accepted = |object: &Value| condition(object, "Accepted").cloned();
     let is_ours = |name: &str| {
         ["topicroutes/", "mqttbrokers/", "kafkasinks/"]
             .iter()

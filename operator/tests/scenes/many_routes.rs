@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::{STAGE, is_long};
+use crate::objects::is;
 use crate::real::{Cluster, Namespace, Objects, Operator, User};
 
 /// How many there are.
@@ -53,13 +54,7 @@ fn routes(objects: &Objects) -> impl Iterator<Item = &Value> {
 }
 
 fn is_ready(route: &Value) -> bool {
-    let conditions = route["status"]["conditions"].as_array().into_iter().flatten();
-    let ready = conditions.filter(|one| one["type"] == "Ready" && one["status"] == "True");
-    let generation = &route["metadata"]["generation"];
-    route["status"]["observedGeneration"] == *generation
-        && ready
-            .map(|one| &one["observedGeneration"])
-            .any(|its| its == generation)
+    route["status"]["observedGeneration"] == route["metadata"]["generation"] && is(route, "Ready", "True")
 }
 
 /// Waits until all routes are ready, as far as their status says, and returns how long that took.

@@ -12,6 +12,7 @@ use millrace_operator::{Settings, names};
 use serde_json::{Value, json};
 
 use super::{STAGE, is_long};
+use crate::objects::{conditions, is, is_deleting, plural_of};
 use crate::real::{Cluster, Namespace, Objects, Operator};
 
 /// Nothing is stuck for longer.
@@ -241,13 +242,10 @@ impl User<'_> {
     }
 
     async fn delete(&mut self, plural: &str, name: &str) {
-        let policy = [
-            PropagationPolicy::Background,
-            PropagationPolicy::Foreground,
-            PropagationPolicy::Orphan,
-        ];
-        // Who orphans children wants to keep them.
-        let policy = policy[self.random.below(2)].clone();
+        // No orphans: who makes some wants to keep them.
+        let policy = self
+            .random
+            .one(&[PropagationPolicy::Background, PropagationPolicy::Foreground]);
         let params = DeleteParams {
             propagation_policy: Some(policy.clone()),
             ..DeleteParams::default()
@@ -334,16 +332,10 @@ impl User<'_> {
         for object in good(&self.name.clone(), 2, 2) {
             // One that is being deleted has to go first.
             loop {
-                let plural = match object["kind"].as_str() {
-                    Some("MqttBroker") => "mqttbrokers",
-                    Some("KafkaSink") => "kafkasinks",
-                    _ => "topicroutes",
-                };
-                let (key, is_going) = (
-                    format!("{plural}/{}/{}", self.namespace.name, self.name),
-                    |object: &Value| !object["metadata"]["deletionTimestamp"].is_null(),
-                );
-                let is_clear = |objects: &Objects| !objects.get(&key).is_some_and(|object| is_going(object));
+                let plural = plural_of(&object);
+                let key = format!("{plural}/{}/{}", self.namespace.name, self.name);
+                let is_clear =
+                    |objects: &Objects| !objects.get(&key).is_some_and(|object| is_deleting(object));
                 if !self.namespace.until(PATIENCE, is_clear).await {
                     return Err(format!("{key} is still being deleted"));
                 }
@@ -360,7 +352,7 @@ impl User<'_> {
         }
         let ready = |objects: &Objects| {
             let key = format!("topicroutes/{}/{}", self.namespace.name, self.name);
-            objects.get(&key).is_some_and(|route| is_ready(route))
+            objects.get(&key).is_some_and(|route| is(route, "Ready", "True"))
         };
         if self.namespace.until(PATIENCE, ready).await {
             return Ok(());
@@ -386,23 +378,6 @@ impl User<'_> {
     }
 }
 
-fn is_ready(route: &Value) -> bool {
-    let conditions = route["status"]["conditions"].as_array().into_iter().flatten();
-    let mut ready = conditions.filter(|one| {
-        one["type"] == "Ready"
-            && one["status"] == "True"
-            && one["observedGeneration"] == route["metadata"]["generation"]
-    });
-    ready.next().is_some()
-}
-
-/// Whether nothing is under way any more.
-fn is_settled(object: &Value) -> bool {
-    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    let mut reconciling = conditions.filter(|one| one["type"] == "Reconciling");
-    reconciling.next().is_some_and(|one| one["status"] == "False")
-}
-
 /// What must not change of a neighbour: its objects but for their status, and when its conditions became what they are.
 fn unchanged(objects: &Objects) -> BTreeMap<String, Value> {
     let theirs = objects
@@ -418,8 +393,8 @@ fn unchanged(objects: &Objects) -> BTreeMap<String, Value> {
         })
         .collect();
     for (key, object) in objects.iter().filter(|(key, _)| key.ends_with("/neighbour")) {
-        let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-        let since = conditions.map(|one| json!([one["type"], one["status"], one["lastTransitionTime"]]));
+        let since =
+            conditions(object).map(|one| json!([one["type"], one["status"], one["lastTransitionTime"]]));
         facts.insert(key.clone(), since.collect());
     }
     facts
@@ -448,11 +423,11 @@ async fn whatever_users_do_nothing_is_stuck_and_no_neighbour_is_hurt() {
             }
             let key = format!("topicroutes/{}/neighbour", namespace.name);
             let ready = |objects: &Objects| {
-                objects.get(&key).is_some_and(|route| is_ready(route))
+                objects.get(&key).is_some_and(|route| is(route, "Ready", "True"))
                     && objects
                         .iter()
                         .filter(|(key, _)| key.ends_with("/neighbour"))
-                        .all(|(_, object)| is_settled(object))
+                        .all(|(_, object)| is(object, "Reconciling", "False"))
             };
             let is_up = namespace.until(PATIENCE * 2, ready).await;
             assert!(is_up, "the neighbour becomes ready: {:#?}", namespace.objects());

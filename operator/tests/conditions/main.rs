@@ -5,25 +5,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "conditions/endpoints.rs"]
 mod endpoints;
-#[path = "conditions/golden.rs"]
 mod golden;
-#[path = "conditions/kstatus.rs"]
 mod kstatus;
-#[path = "conditions/manifests.rs"]
 mod manifests;
-#[path = "conditions/pods.rs"]
 mod pods;
-#[path = "conditions/route_scenarios.rs"]
 mod route_scenarios;
-#[path = "conditions/rules.rs"]
 mod rules;
-#[path = "conditions/said.rs"]
 mod said;
-#[path = "conditions/worker.rs"]
 mod worker;
-#[path = "conditions/world.rs"]
 mod world;
 
 use std::collections::BTreeSet;
