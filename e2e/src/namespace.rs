@@ -1,4 +1,5 @@
 use crate::kubectl::{kubectl, try_kubectl, try_kubectl_with};
+use crate::release::SYSTEM;
 
 /// Makes a namespace, unless it is there, and has Pod Security `restricted` enforced in it.
 pub fn restrict(name: &str) {
@@ -91,7 +92,7 @@ impl Namespace {
         let operator = [
             "logs",
             "-n",
-            "millrace-system",
+            SYSTEM,
             "-l",
             "app.kubernetes.io/name=millrace",
             "--tail=60",

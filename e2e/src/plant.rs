@@ -97,6 +97,11 @@ impl Plant {
         lines
     }
 
+    /// The uids of the workers' pods.
+    pub fn uids(&self) -> Vec<String> {
+        self.of_workers(".metadata.uid")
+    }
+
     /// What each worker says at `/status`.
     pub fn statuses(&self) -> Vec<RouteStatus> {
         let asked = self.of_workers(".metadata.name").into_iter().flat_map(|pod| {

@@ -5,7 +5,7 @@ use millrace_crds::TopicRoute;
 use millrace_testkit::{now_micros, wait_until};
 
 use crate::namespace::Namespace;
-use crate::{BROKERS, get};
+use crate::{BROKERS, SOON, get};
 
 /// So many that every worker has some.
 const FILTERS: u32 = 8;
@@ -155,6 +155,14 @@ impl<'n> RouteHandle<'n> {
         let route = format!("topicroute/{}", self.name);
         self.namespace
             .kubectl(&["wait", "--for=condition=Ready", &route, "--timeout=120s"]);
+    }
+
+    /// Pauses it, and waits until its workers are gone.
+    pub fn pause(&self) {
+        let paused = r#"{"spec":{"paused":true}}"#;
+        self.namespace
+            .kubectl(&["patch", "topicroute", &self.name, "--type=merge", "-p", paused]);
+        wait_until(SOON, "the workers to be gone", || self.pods().is_empty());
     }
 
     /// Names of the pods that run it.

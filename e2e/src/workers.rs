@@ -1,5 +1,8 @@
 use std::process::Command;
 
+use millrace_testkit::wait_until;
+
+use crate::SOON;
 use crate::namespace::Namespace;
 
 /// Runs `docker`: the nodes are its containers.
@@ -16,6 +19,14 @@ pub fn docker(arguments: &[&str]) {
 /// The node that a pod is on.
 pub fn node_of(namespace: &Namespace, pod: &str) -> String {
     namespace.kubectl(&["get", pod, "-o", "jsonpath={.spec.nodeName}"])
+}
+
+/// Waits until the kubelet has started the worker in a pod again.
+pub fn wait_restarted(namespace: &Namespace, pod: &str) {
+    let restarts = "jsonpath={.status.containerStatuses[0].restartCount}";
+    wait_until(SOON, "the kubelet to start it again", || {
+        namespace.kubectl(&["get", pod, "-o", restarts]) != "0"
+    });
 }
 
 /// Kills the worker in a pod: the kubelet starts it again in the same pod. No other signal ends the first process of a

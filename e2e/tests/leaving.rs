@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use millrace_e2e::{Brokers, Manifests, Namespace, RouteHandle, SOON, has_session, kubectl, try_kubectl};
+use millrace_e2e::{Brokers, Manifests, Namespace, RouteHandle, has_session, kubectl, try_kubectl};
 use millrace_testkit::wait_until;
 
 /// Nothing is stuck for longer.
@@ -22,14 +22,6 @@ fn start(namespace: &Namespace, name: &str) -> (Manifests, Vec<String>) {
         manifests,
         (0..4).map(|lane| format!("millrace-{id}-{lane}")).collect(),
     )
-}
-
-fn pause(namespace: &Namespace, name: &str) {
-    let paused = r#"{"spec":{"paused":true}}"#;
-    namespace.kubectl(&["patch", "topicroute", name, "--type=merge", "-p", paused]);
-    wait_until(SOON, "the workers to be gone", || {
-        RouteHandle::new(namespace, name).pods().is_empty()
-    });
 }
 
 /// Waits until a deleted route is gone, with its sessions and all that belonged to it.
@@ -69,7 +61,7 @@ fn a_deleted_route_leaves_nothing_behind() {
     assert_gone(&namespace, &brokers, "running", &sessions);
 
     let (_, sessions) = start(&namespace, "paused");
-    pause(&namespace, "paused");
+    RouteHandle::new(&namespace, "paused").pause();
     let waiting = sessions
         .iter()
         .filter(|session| has_session(brokers.mqtt_port(), session))
@@ -96,7 +88,7 @@ fn a_deleted_route_leaves_nothing_behind() {
 
     // Nobody is left who knows the way to the sessions.
     let (_, sessions) = start(&namespace, "orphan");
-    pause(&namespace, "orphan");
+    RouteHandle::new(&namespace, "orphan").pause();
     namespace.kubectl(&["delete", "mqttbroker", "plant"]);
     namespace.kubectl(&["delete", "topicroute", "orphan", "--wait=false"]);
     assert_gone(&namespace, &brokers, "orphan", &[]);

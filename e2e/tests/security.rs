@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millrace_e2e::{
     Brokers, Manifests, Namespace, Release, RouteHandle, SOON, SYSTEM, kill_worker, kubectl, login,
-    try_kubectl,
+    try_kubectl, wait_restarted,
 };
 use millrace_testkit::{Publisher, wait_until};
 
@@ -14,7 +14,6 @@ use millrace_testkit::{Publisher, wait_until};
 const CANARY: &str = "canary-5up3r-s3cr3t";
 /// All that can be logged, of libraries too.
 const TRACE: &str = "trace\\,librdkafka=trace\\,rdkafka=trace\\,rumqttc=trace\\,mqtt5=trace\\,hyper=trace";
-const PAUSED: &str = r#"{"spec":{"paused":true}}"#;
 
 #[test]
 #[ignore = "needs a cluster: make e2e-full"]
@@ -84,8 +83,7 @@ fn all_pods_run_where_only_restricted_ones_may_and_only_the_operator_has_a_token
         assert!(!pods.is_empty(), "there is a {component}");
         assert!(!pods.iter().any(has_token), "{pods:?}");
     }
-    namespace.kubectl(&["patch", "topicroute", "restricted", "--type=merge", "-p", PAUSED]);
-    wait_until(SOON, "the workers to be gone", || route.pods().is_empty());
+    route.pause();
     namespace.kubectl(&["delete", "topicroute", "restricted", "--wait=false"]);
     let mut leaving = Vec::new();
     wait_until(SOON, "a Job that ends the sessions", || {
@@ -205,10 +203,7 @@ fn no_secret_value_is_anywhere_to_be_seen() {
     publisher.finish(SOON);
     let pods = route.pods();
     kill_worker(&namespace, &pods[0]);
-    let restarts = "jsonpath={.status.containerStatuses[0].restartCount}";
-    wait_until(SOON, "the kubelet to start it again", || {
-        namespace.kubectl(&["get", &pods[0], "-o", restarts]) != "0"
-    });
+    wait_restarted(&namespace, &pods[0]);
     route.wait_ready();
 
     // Refused by workers.
@@ -222,8 +217,7 @@ fn no_secret_value_is_anywhere_to_be_seen() {
     seen.extend(all_that_is_seen(namespace.name()));
 
     // And by a Job that would end the sessions.
-    namespace.kubectl(&["patch", "topicroute", "canary", "--type=merge", "-p", PAUSED]);
-    wait_until(SOON, "the workers to be gone", || route.pods().is_empty());
+    route.pause();
     namespace.kubectl(&["delete", "topicroute", "canary", "--wait=false"]);
     let leave = [
         "logs",

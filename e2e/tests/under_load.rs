@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use millrace_e2e::{
-    BROKERS, OperatorAway, Plant, SOON, SYSTEM, docker, kill_worker, kubectl, login, node_of,
+    BROKERS, OperatorAway, Plant, SOON, SYSTEM, docker, kill_worker, kubectl, login, node_of, wait_restarted,
 };
 use millrace_testkit::wait_until;
 
@@ -28,15 +28,7 @@ fn no_fault_of_pods_loses_a_message() {
 
     kill_worker(plant.namespace(), &pods[1]);
     plant.wait_flow("a worker was killed");
-    let restarts = || {
-        plant.namespace().kubectl(&[
-            "get",
-            &pods[1],
-            "-o",
-            "jsonpath={.status.containerStatuses[0].restartCount}",
-        ])
-    };
-    wait_until(SOON, "the kubelet to start it again", || restarts() != "0");
+    wait_restarted(plant.namespace(), &pods[1]);
     plant.route().wait_ready();
 
     kubectl(&[
@@ -142,11 +134,11 @@ fn an_operator_that_is_away_for_a_minute_is_not_missed() {
     let away = OperatorAway::start();
     let (since, start) = (plant.publisher().acknowledged(), Instant::now());
 
-    let before = plant.of_workers(".metadata.uid");
+    let before = plant.uids();
     plant.namespace().kubectl(&["delete", &pods[0]]);
     wait_until(SOON, "another pod to be ready in its place", || {
         let ready = plant.of_workers(".status.conditions[?(@.type==\"Ready\")].status");
-        plant.of_workers(".metadata.uid") != before && ready == ["True", "True"]
+        plant.uids() != before && ready == ["True", "True"]
     });
     let told = ".metadata.annotations.millrace\\.dev/assignment";
     let told = plant
@@ -160,7 +152,7 @@ fn an_operator_that_is_away_for_a_minute_is_not_missed() {
     plant.wait_load(since, Duration::from_secs(60));
     eprintln!("the operator is away for {:.0} s", start.elapsed().as_secs_f64());
     assert_eq!(plant.of_workers(RESTARTS), ["0", "0"]);
-    let uids = plant.of_workers(".metadata.uid");
+    let uids = plant.uids();
     drop(away);
     let mut changed = plant.manifests().clone();
     changed.filters.push("more/+key".into());
@@ -168,7 +160,7 @@ fn an_operator_that_is_away_for_a_minute_is_not_missed() {
     plant.route().wait_applied(SOON);
     plant.route().wait_ready();
     plant.wait_flow("the operator is back");
-    assert_eq!(plant.of_workers(".metadata.uid"), uids, "no worker was replaced");
+    assert_eq!(plant.uids(), uids, "no worker was replaced");
     plant.finish();
 }
 
@@ -179,7 +171,7 @@ fn a_changed_route_and_a_changed_secret_lose_nothing_and_restart_nothing() {
         manifests.port = 1884;
         manifests.broker = "  auth: {basic: {secretRef: {name: login}}}\n".into();
     });
-    let uids = plant.of_workers(".metadata.uid");
+    let uids = plant.uids();
 
     let mut changed = plant.manifests().clone();
     changed.filters.push("more/+key".into());
@@ -215,7 +207,7 @@ fn a_changed_route_and_a_changed_secret_lose_nothing_and_restart_nothing() {
     plant
         .route()
         .wait_for("CredentialsApplied", "True", "", Duration::from_secs(180));
-    assert_eq!(plant.of_workers(".metadata.uid"), uids, "no worker was replaced");
+    assert_eq!(plant.uids(), uids, "no worker was replaced");
     assert_eq!(plant.of_workers(RESTARTS), ["0", "0"]);
     plant.finish();
 }

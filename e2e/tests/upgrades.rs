@@ -11,7 +11,6 @@ use millrace_e2e::{Brokers, Plant, Release, SOON};
 use millrace_testkit::wait_until;
 
 const IMAGE: &str = ".spec.containers[0].image";
-const UID: &str = ".metadata.uid";
 
 /// Gives the image another name, in the cluster too.
 fn retag(image: &str) {
@@ -31,7 +30,7 @@ fn another_image_replaces_the_workers_one_by_one_and_loses_nothing() {
     retag(image);
     let release = Release::to_be_changed();
     let plant = Plant::start("image", |_| {});
-    let uids = plant.of_workers(UID);
+    let uids = plant.uids();
 
     release.upgrade("millrace", &["image.tag=other"]);
     let mut fewest = uids.len();
@@ -55,9 +54,9 @@ fn another_image_replaces_the_workers_one_by_one_and_loses_nothing() {
     }
 
     release.put_back();
-    let now = plant.of_workers(UID);
+    let now = plant.uids();
     wait_until(SOON, "all workers to have the image of before", || {
-        plant.of_workers(UID).iter().all(|uid| !now.contains(uid))
+        plant.uids().iter().all(|uid| !now.contains(uid))
     });
     plant.route().wait_applied(SOON);
     plant.route().wait_ready();
@@ -75,13 +74,13 @@ fn what_does_not_work_leaves_one_worker_and_four_as_they_were() {
             manifests.spec = format!("  replicas: {replicas}\n");
         })
     });
-    let uids = plants.each_ref().map(|plant| plant.of_workers(UID));
+    let uids = plants.each_ref().map(|plant| plant.uids());
     let is_untouched = |what: &str| {
         for (plant, uids) in plants.iter().zip(&uids) {
             let ready = plant.route().condition("Ready").unwrap();
             assert_eq!(ready.status, "True", "{}", ready.message);
             plant.wait_flow(what);
-            assert_eq!(plant.of_workers(UID), *uids, "no worker was replaced");
+            assert_eq!(plant.uids(), *uids, "no worker was replaced");
         }
     };
 
