@@ -9,17 +9,18 @@ pub mod scrape;
 pub mod watch;
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{
     Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
 };
-use kube::core::{ApiResource, NamespaceResourceScope};
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::{Client, Resource};
-use millrace_crds::TopicRoute;
+use millrace_crds::{KafkaSink, MqttBroker, TopicRoute};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -41,17 +42,33 @@ pub struct Cluster {
     client: Client,
     metrics: Metrics,
     /// What was last applied of each child: its content and the resource version that came of it.
-    applied: Arc<Mutex<HashMap<ChildId, Applied>>>,
+    applied: Arc<Mutex<HashMap<Owner, HashMap<ChildId, Applied>>>>,
 }
 
-/// Kind, namespace and name.
-type ChildId = (ChildKind, String, String);
+/// Kind and name.
+type ChildId = (ChildKind, String);
 
 #[derive(Debug)]
 struct Applied {
     hash: String,
     resource_version: String,
 }
+
+/// A kind that users write: TopicRoute, MqttBroker, KafkaSink.
+pub trait CustomResource:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + Clone
+    + DeserializeOwned
+    + Debug
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl CustomResource for TopicRoute {}
+impl CustomResource for MqttBroker {}
+impl CustomResource for KafkaSink {}
 
 /// Whether an object waits for the operator when it is deleted.
 pub fn has_finalizer(meta: &ObjectMeta) -> bool {
@@ -80,11 +97,11 @@ impl Cluster {
     ///
     /// # Errors
     /// If the API server does not take it, or if an object of another owner has its name.
-    pub async fn apply(&self, desired: &Desired, family: &Family) -> Result<(), ClusterError> {
-        let key = (desired.kind, desired.namespace.clone(), desired.name.clone());
+    pub async fn apply(&self, owner: &Owner, desired: &Desired, family: &Family) -> Result<(), ClusterError> {
+        let key = (desired.kind, desired.name.clone());
         let hash = desired.hash();
-        let seen = family.get(&(desired.kind, desired.name.clone()));
-        if seen.is_some_and(|child| !child.deleting && self.is_applied(&key, &hash, child)) {
+        let seen = family.get(&key);
+        if seen.is_some_and(|child| !child.deleting && self.is_applied(owner, &key, &hash, child)) {
             return Ok(());
         }
         let api = self.dynamic(desired.kind, &desired.namespace);
@@ -100,17 +117,26 @@ impl Cluster {
             hash,
             resource_version: written.metadata.resource_version.unwrap_or_default(),
         };
-        self.applied
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.applied()
+            .entry(owner.clone())
+            .or_default()
             .insert(key, applied);
         Ok(())
     }
 
-    fn is_applied(&self, key: &ChildId, hash: &str, child: &Child) -> bool {
-        let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
-        applied
-            .get(key)
+    /// Forgets what was applied for an owner that is gone.
+    pub fn forget(&self, owner: &Owner) {
+        self.applied().remove(owner);
+    }
+
+    fn applied(&self) -> MutexGuard<'_, HashMap<Owner, HashMap<ChildId, Applied>>> {
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_applied(&self, owner: &Owner, key: &ChildId, hash: &str, child: &Child) -> bool {
+        self.applied()
+            .get(owner)
+            .and_then(|children| children.get(key))
             .is_some_and(|applied| applied.hash == hash && applied.resource_version == child.resource_version)
     }
 
@@ -182,11 +208,9 @@ impl Cluster {
             grace_period_seconds,
             ..DeleteParams::default()
         };
-        let key = (kind, owner.namespace.clone(), name.to_owned());
-        self.applied
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&key);
+        if let Some(children) = self.applied().get_mut(owner) {
+            children.remove(&(kind, name.to_owned()));
+        }
         match self.call("delete", api.delete(name, &params)).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_gone() => Ok(()),
@@ -270,7 +294,7 @@ impl Cluster {
             + Clone
             + Serialize
             + DeserializeOwned
-            + std::fmt::Debug,
+            + Debug,
     {
         let meta = object.meta();
         let api: Api<K> = Api::namespaced(self.client.clone(), meta.namespace.as_deref().unwrap_or_default());
@@ -286,29 +310,25 @@ impl Cluster {
         }
     }
 
-    /// Writes the status of one of our kinds.
+    /// Writes the status of one of our kinds. Returns the object as it is then, unless it is gone or has become one that
+    /// cannot be read.
     ///
     /// # Errors
     /// If the API server does not take it.
-    pub async fn patch_status<K, S>(&self, object: &K, status: &S) -> Result<(), ClusterError>
+    pub async fn patch_status<K, S>(&self, object: &K, status: &S) -> Result<Option<K>, ClusterError>
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+        K: CustomResource,
         S: Serialize,
     {
-        self.patch_status_of::<K, S>(object.meta(), status).await
+        self.patch_status_of(object.meta(), status).await
     }
 
-    async fn patch_status_of<K, S>(&self, meta: &ObjectMeta, status: &S) -> Result<(), ClusterError>
+    async fn patch_status_of<K, S>(&self, meta: &ObjectMeta, status: &S) -> Result<Option<K>, ClusterError>
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+        K: CustomResource,
         S: Serialize,
     {
-        let (name, namespace) = (
-            meta.name.clone().unwrap_or_default(),
-            meta.namespace.clone().unwrap_or_default(),
-        );
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(self.client.clone(), &namespace, &ApiResource::erase::<K>(&()));
+        let (api, name) = self.one_of_ours::<K>(meta);
         let patch = json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
@@ -319,12 +339,12 @@ impl Cluster {
         match self
             .call(
                 "patch_status",
-                api.patch_status(&name, &params, &Patch::Apply(&patch)),
+                api.patch_status(name, &params, &Patch::Apply(&patch)),
             )
             .await
         {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_gone() => Ok(()),
+            Ok(DeserializeGuard(object)) => Ok(object.ok()),
+            Err(error) if error.is_gone() => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -332,7 +352,7 @@ impl Cluster {
     /// Says of an object that cannot be read that it cannot: the one thing that can be done about it. Never fails.
     pub async fn reject<K>(&self, meta: &ObjectMeta, why: &str)
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+        K: CustomResource,
     {
         let rejection = Rejection::new(Reason::Invalid, format!("the object cannot be read: {why}"));
         let conditions = status::rejected(&rejection, meta.generation);
@@ -344,48 +364,43 @@ impl Cluster {
         }
     }
 
-    /// Adds or removes a route's finalizer, against the resource version that was seen.
+    /// Adds or removes a route's finalizer, against the resource version that was seen. Returns the route as it is then,
+    /// unless it is gone or has become one that cannot be read.
     ///
     /// # Errors
     /// If the API server does not take it, or if the object has changed meanwhile.
-    pub async fn set_finalizer(&self, route: &TopicRoute, wanted: bool) -> Result<(), ClusterError> {
+    pub async fn set_finalizer(
+        &self,
+        route: &TopicRoute,
+        wanted: bool,
+    ) -> Result<Option<TopicRoute>, ClusterError> {
         let meta = &route.metadata;
         let mut finalizers = meta.finalizers.clone().unwrap_or_default();
         finalizers.retain(|finalizer| finalizer != names::FINALIZER);
         if wanted {
             finalizers.push(names::FINALIZER.to_owned());
         }
-        let (api, name) = self.route(meta);
+        let (api, name) = self.one_of_ours::<TopicRoute>(meta);
         let patch = json!({"metadata": {"resourceVersion": meta.resource_version, "finalizers": finalizers}});
         let params = PatchParams {
             field_manager: Some(names::FIELD_MANAGER.into()),
             ..PatchParams::default()
         };
         match self
-            .call("patch", api.patch_metadata(name, &params, &Patch::Merge(&patch)))
+            .call("patch", api.patch(name, &params, &Patch::Merge(&patch)))
             .await
         {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_gone() => Ok(()),
+            Ok(DeserializeGuard(object)) => Ok(object.ok()),
+            Err(error) if error.is_gone() => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Whether a route has the finalizer now: what was seen of it may be of the past.
-    ///
-    /// # Errors
-    /// If the API server does not say.
-    pub async fn has_finalizer_now(&self, route: &TopicRoute) -> Result<bool, ClusterError> {
-        let (api, name) = self.route(&route.metadata);
-        match self.call("get", api.get_metadata(name)).await {
-            Ok(now) => Ok(now.metadata.uid == route.metadata.uid && has_finalizer(&now.metadata)),
-            Err(error) if error.is_gone() => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The API of a route, and its name.
-    fn route<'m>(&self, meta: &'m ObjectMeta) -> (Api<TopicRoute>, &'m str) {
+    /// The API of one of our kinds where an object is, and the object's name.
+    fn one_of_ours<'m, K: CustomResource>(
+        &self,
+        meta: &'m ObjectMeta,
+    ) -> (Api<DeserializeGuard<K>>, &'m str) {
         let namespace = meta.namespace.as_deref().unwrap_or_default();
         let api = Api::namespaced(self.client.clone(), namespace);
         (api, meta.name.as_deref().unwrap_or_default())

@@ -9,6 +9,7 @@ mod context;
 mod endpoint;
 mod error;
 mod lanes;
+mod latest;
 mod leaving;
 mod nudges;
 mod pace;

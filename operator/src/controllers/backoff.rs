@@ -25,7 +25,16 @@ impl Backoff {
         wait.min(LONGEST)
     }
 
-    /// A pass succeeded, or the object is gone.
+    /// An object is gone.
+    pub(super) fn gone(&self, gone: &Owner) {
+        let is_other = |owner: &Owner| (&owner.namespace, &owner.name) != (&gone.namespace, &gone.name);
+        self.failures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|(_, owner), _| is_other(owner));
+    }
+
+    /// A pass succeeded.
     pub(super) fn forget(&self, controller: &'static str, owner: Owner) {
         self.failures
             .lock()
@@ -55,6 +64,8 @@ mod tests {
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 120, 120]);
         assert_eq!(backoff.failed("routes", owner("b")).as_secs(), 1);
         backoff.forget("routes", owner("a"));
+        assert_eq!(backoff.failed("routes", owner("a")).as_secs(), 1);
+        backoff.gone(&owner("a"));
         assert_eq!(backoff.failed("routes", owner("a")).as_secs(), 1);
     }
 }

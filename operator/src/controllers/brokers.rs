@@ -48,11 +48,8 @@ pub(super) async fn reconcile(broker: Arc<MqttBroker>, context: &Context) -> Res
     };
     let new = status::broker(&facts);
     if broker.status.as_ref() != Some(&new) {
-        context
-            .cluster
-            .patch_status(broker.as_ref(), &new)
-            .await
-            .map_err(Error::Status)?;
+        let written = context.cluster.patch_status(broker.as_ref(), &new).await;
+        context.stores.brokers.wrote(written.map_err(Error::Status)?);
         let old = broker.status.clone().unwrap_or_default();
         endpoint::tell(broker.as_ref(), &old.conditions, &new.conditions, context).await;
     }

@@ -2,8 +2,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kube::Resource;
-use kube::core::DeserializeGuard;
-use kube::runtime::reflector::{ObjectRef, Store};
 use millrace_crds::{KafkaSink, MqttBroker, TopicRoute};
 
 use super::backoff::Backoff;
@@ -40,28 +38,17 @@ pub struct Context {
 }
 
 impl Context {
-    /// A broker.
-    pub(super) fn broker(&self, namespace: &str, name: &str) -> Option<Arc<MqttBroker>> {
-        get(&self.stores.brokers, namespace, name)
-    }
-
-    /// A sink.
-    pub(super) fn sink(&self, namespace: &str, name: &str) -> Option<Arc<KafkaSink>> {
-        get(&self.stores.sinks, namespace, name)
-    }
-
-    /// A route.
-    pub(super) fn route(&self, namespace: &str, name: &str) -> Option<Arc<TopicRoute>> {
-        get(&self.stores.routes, namespace, name)
-    }
-
-    /// Looks at all routes that can be read. There may be many: they are not copied.
-    pub(super) fn visit_routes(&self, mut visit: impl FnMut(&TopicRoute)) {
-        for guard in self.stores.routes.state() {
-            if let Ok(route) = &guard.0 {
-                visit(route);
-            }
+    /// Forgets what was kept of an object that is gone.
+    pub(super) fn forget(&self, owner: &Owner) {
+        let (namespace, name) = (&owner.namespace, &owner.name);
+        match owner.kind {
+            names::kind::ROUTE => self.stores.routes.forget(namespace, name),
+            names::kind::BROKER => self.stores.brokers.forget(namespace, name),
+            _ => self.stores.sinks.forget(namespace, name),
         }
+        self.backoff.gone(owner);
+        self.ledger_pace.forget(owner);
+        self.cluster.forget(owner);
     }
 
     /// The broker and the sink that a route names.
@@ -72,13 +59,13 @@ impl Context {
             .from
             .mqtt
             .as_ref()
-            .and_then(|mqtt| self.broker(namespace, &mqtt.broker_ref.name));
+            .and_then(|mqtt| self.stores.brokers.get(namespace, &mqtt.broker_ref.name));
         let sink = route
             .spec
             .to
             .kafka
             .as_ref()
-            .and_then(|kafka| self.sink(namespace, &kafka.sink_ref.name));
+            .and_then(|kafka| self.stores.sinks.get(namespace, &kafka.sink_ref.name));
         (broker, sink)
     }
 
@@ -102,15 +89,6 @@ impl Context {
         }
         all.unwrap_or_default()
     }
-}
-
-/// An object that can be read. One that cannot is as good as absent: its own controller says what is wrong with it.
-fn get<K>(store: &Store<DeserializeGuard<K>>, namespace: &str, name: &str) -> Option<Arc<K>>
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
-    let guard = store.get(&ObjectRef::new(name).within(namespace))?;
-    guard.0.as_ref().ok().map(|object| Arc::new(object.clone()))
 }
 
 /// Whose children an object has.

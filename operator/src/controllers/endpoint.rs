@@ -38,7 +38,8 @@ pub(super) async fn ask(
         && !(needless && *attempt > 0)
     {
         let pod = probe::pod(family, &key, *attempt, request, broker, None, &context.settings);
-        context.cluster.apply(&pod, seen).await.map_err(Error::Apply)?;
+        let applied = context.cluster.apply(&family.owner, &pod, seen).await;
+        applied.map_err(Error::Apply)?;
         kept.push(pod.name);
     }
     let is_wanted =
@@ -72,7 +73,7 @@ pub(super) fn hear(
     context: &Context,
 ) -> Workers {
     let mut owners = Vec::new();
-    context.visit_routes(|route| {
+    context.stores.routes.visit(|route| {
         if uses(route) {
             owners.push(route_owner(route));
         }

@@ -30,11 +30,6 @@ pub(super) async fn reconcile(route: &Arc<TopicRoute>, context: &Context) -> Res
     let family = context.observed.family(&owner);
     let mut step = leave::step(&situation(route, &family, context, false));
     if step == Step::Job {
-        // After its release a route is seen once more, perhaps when its Job is gone already: another would outlive it.
-        let asked = context.cluster.has_finalizer_now(route).await;
-        if !asked.map_err(Error::Finalizer)? {
-            return Ok(Action::await_change());
-        }
         step = match start_job(route, &family, context).await? {
             Started::Yes => Step::Wait,
             Started::NamespaceTerminating => leave::step(&situation(route, &family, context, true)),
@@ -137,7 +132,7 @@ async fn start_job(route: &Arc<TopicRoute>, family: &Family, context: &Context) 
     let patience = patience(route).as_secs();
     let family_of = plan::Family::of(names::kind::ROUTE, route.as_ref());
     let job = leave::job(&family_of, &document, route, &broker, patience, &context.settings);
-    match context.cluster.apply(&job, family).await {
+    match context.cluster.apply(&family_of.owner, &job, family).await {
         Ok(()) => Ok(Started::Yes),
         Err(error) if error.is_namespace_terminating() => Ok(Started::NamespaceTerminating),
         Err(error) => Err(Error::Apply(error)),
@@ -191,6 +186,7 @@ async fn release(
         .set_finalizer(route, false)
         .await
         .map_err(Error::Finalizer)?;
-    context.ledger_pace.forget(&owner);
+    // A watch shows it once more, perhaps when its Job is gone already: another would outlive it.
+    context.stores.routes.let_go(route);
     Ok(Action::await_change())
 }

@@ -78,7 +78,7 @@ fn others(
     context: &Context,
 ) -> Vec<(Arc<TopicRoute>, Arc<millrace_crds::MqttBroker>)> {
     let mut same = Vec::new();
-    context.visit_routes(|other| {
+    context.stores.routes.visit(|other| {
         if other.metadata.uid != route.metadata.uid && other.spec.session_id.as_deref() == Some(id) {
             same.push(Arc::new(other.clone()));
         }
@@ -94,16 +94,13 @@ fn others(
 /// Writes what is to be, in order: what pods mount before the pods.
 async fn apply(route: &TopicRoute, plan: &Plan, family: &Family, context: &Context) -> Result<(), Error> {
     if !has_finalizer(&route.metadata) {
-        context
-            .cluster
-            .set_finalizer(route, true)
-            .await
-            .map_err(Error::Finalizer)?;
+        let held = context.cluster.set_finalizer(route, true).await;
+        context.stores.routes.wrote(held.map_err(Error::Finalizer)?);
     }
     for desired in &plan.children {
         context
             .cluster
-            .apply(desired, family)
+            .apply(&plan.family.owner, desired, family)
             .await
             .map_err(Error::Apply)?;
     }
@@ -213,11 +210,8 @@ async fn write_status(
             return Ok(Action::requeue(soon.unwrap_or(wait).min(wait)));
         }
     }
-    context
-        .cluster
-        .patch_status(route, &new)
-        .await
-        .map_err(Error::Status)?;
+    let written = context.cluster.patch_status(route, &new).await;
+    context.stores.routes.wrote(written.map_err(Error::Status)?);
     context.ledger_pace.written(&route_owner(route));
     endpoint::tell(route, &old.conditions, &new.conditions, context).await;
     Ok(Action::requeue(soon.unwrap_or(LEDGER).min(LEDGER)))

@@ -7,21 +7,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
-use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config};
-use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, applier};
 use kube::{Resource, ResourceExt};
 use millrace_crds::{KafkaSink, MqttBroker, TopicRoute};
-use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::context::{Context, owner};
+use super::context::{Context, owner, route_owner};
+use super::latest::Latest;
 use super::{Error, brokers, lanes, routes, sinks};
 use crate::cluster::watch::{self, Scope};
-use crate::cluster::{Cluster, scrape};
+use crate::cluster::{Cluster, CustomResource, scrape};
 use crate::metrics::Metrics;
 use crate::names;
 use crate::observed::{Observed, Owner, Workers};
@@ -38,14 +38,14 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 type Queue<K> = mpsc::Sender<ObjectRef<DeserializeGuard<K>>>;
 type Requests<K> = mpsc::Receiver<ObjectRef<DeserializeGuard<K>>>;
 
-/// The objects that users write, as they were last seen.
+/// The objects that users write.
 pub struct Stores {
     /// All routes.
-    pub routes: Store<DeserializeGuard<TopicRoute>>,
+    pub routes: Latest<TopicRoute>,
     /// All brokers.
-    pub brokers: Store<DeserializeGuard<MqttBroker>>,
+    pub brokers: Latest<MqttBroker>,
     /// All sinks.
-    pub sinks: Store<DeserializeGuard<KafkaSink>>,
+    pub sinks: Latest<KafkaSink>,
 }
 
 /// All controllers of one scope.
@@ -83,9 +83,9 @@ impl Controllers {
             observed: Arc::clone(&observed),
             workers: Arc::clone(&workers),
             stores: Stores {
-                routes: route_store,
-                brokers: broker_store,
-                sinks: sink_store,
+                routes: Latest::new(route_store),
+                brokers: Latest::new(broker_store),
+                sinks: Latest::new(sink_store),
             },
             settings,
             backoff: Default::default(),
@@ -118,6 +118,9 @@ impl Controllers {
             let all = [children.boxed(), news.boxed(), routes, brokers, sinks];
             let mut changes = futures::stream::select_all(all);
             while let Some(change) = changes.next().await {
+                if let Change::Deleted(owner, _) = &change {
+                    this.context.forget(owner);
+                }
                 // Until all has been seen nobody takes requests, and then all is looked at anyway.
                 if synced.load(Ordering::Relaxed) {
                     this.dispatch(&change, &queues).await;
@@ -136,25 +139,25 @@ impl Controllers {
                 this.request_all(&queues),
                 this.controller(
                     "routes",
-                    &context.stores.routes,
+                    |stores| &stores.routes,
                     routes_rx,
                     |route, context| async move { routes::reconcile(route, &context).await }
                 ),
                 this.controller(
                     "lanes",
-                    &context.stores.routes,
+                    |stores| &stores.routes,
                     lanes_rx,
                     |route, context| async move { lanes::reconcile(route, &context).await }
                 ),
                 this.controller(
                     "brokers",
-                    &context.stores.brokers,
+                    |stores| &stores.brokers,
                     brokers_rx,
                     |broker, context| async move { brokers::reconcile(broker, &context).await }
                 ),
                 this.controller(
                     "sinks",
-                    &context.stores.sinks,
+                    |stores| &stores.sinks,
                     sinks_rx,
                     |sink, context| async move { sinks::reconcile(sink, &context).await }
                 ),
@@ -167,22 +170,22 @@ impl Controllers {
     async fn synced(&self) {
         let stores = &self.context.stores;
         // The writers live as long as the watches.
-        stores.routes.wait_until_ready().await.ok();
-        stores.brokers.wait_until_ready().await.ok();
-        stores.sinks.wait_until_ready().await.ok();
+        stores.routes.seen().wait_until_ready().await.ok();
+        stores.brokers.seen().wait_until_ready().await.ok();
+        stores.sinks.seen().wait_until_ready().await.ok();
         self.context.observed.listed(watch::KINDS).await;
     }
 
     /// Has everything looked at.
     async fn request_all(&self, queues: &Queues) {
         let stores = &self.context.stores;
-        for broker in stores.brokers.state() {
+        for broker in stores.brokers.seen().state() {
             send(&queues.brokers, &owner_of_guard(names::kind::BROKER, &broker)).await;
         }
-        for sink in stores.sinks.state() {
+        for sink in stores.sinks.seen().state() {
             send(&queues.sinks, &owner_of_guard(names::kind::SINK, &sink)).await;
         }
-        for route in stores.routes.state() {
+        for route in stores.routes.seen().state() {
             let owner = owner_of_guard(names::kind::ROUTE, &route);
             send(&queues.routes, &owner).await;
             send(&queues.lanes, &owner).await;
@@ -197,13 +200,7 @@ impl Controllers {
         refers: fn(&K) -> Vec<Reference>,
     ) -> futures::stream::BoxStream<'static, Change>
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + DeserializeOwned
-            + Debug
-            + Send
-            + Sync
-            + 'static,
+        K: CustomResource,
     {
         let api = self
             .scope
@@ -260,7 +257,7 @@ impl Controllers {
                     // What matters to others of a child is in the route's status soon.
                     Change::Child(_) => Vec::new(),
                     Change::Answered(_) | Change::Written(_) => {
-                        let route = self.context.route(&owner.namespace, &owner.name);
+                        let route = self.context.stores.routes.get(&owner.namespace, &owner.name);
                         route.map(|route| refers(&route)).unwrap_or_default()
                     }
                 };
@@ -286,11 +283,11 @@ impl Controllers {
                     return;
                 }
                 let mut routes = Vec::new();
-                self.context.visit_routes(|route| {
+                self.context.stores.routes.visit(|route| {
                     let is_near = route.metadata.namespace.as_deref() == Some(&owner.namespace);
                     let mut references = refers(route).into_iter();
                     if is_near && references.any(|(its, name)| its == kind && name == owner.name) {
-                        routes.push(super::context::route_owner(route));
+                        routes.push(route_owner(route));
                     }
                 });
                 for route in routes {
@@ -303,8 +300,8 @@ impl Controllers {
     /// Has other routes with a session looked at: it is theirs now, or no longer.
     async fn request_sharers(&self, owner: &Owner, session: &str, queues: &Queues) {
         let mut sharers = Vec::new();
-        self.context.visit_routes(|route| {
-            let other = super::context::route_owner(route);
+        self.context.stores.routes.visit(|route| {
+            let other = route_owner(route);
             if route.spec.session_id.as_deref() == Some(session) && other != *owner {
                 sharers.push(other);
             }
@@ -318,17 +315,17 @@ impl Controllers {
     async fn controller<K, F>(
         &self,
         name: &'static str,
-        store: &Store<DeserializeGuard<K>>,
+        of: fn(&Stores) -> &Latest<K>,
         requests: Requests<K>,
         reconcile: impl Fn(Arc<K>, Arc<Context>) -> F + Copy + Send + Sync + 'static,
     ) where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+        K: CustomResource,
         F: Future<Output = Result<Action, Error>> + Send + 'static,
     {
         let queue = ReceiverStream::new(requests).map(Ok::<_, std::convert::Infallible>);
         let config = Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
         let pass = move |guard: Arc<DeserializeGuard<K>>, context: Arc<Context>| {
-            observed_pass(name, guard, context, reconcile).boxed()
+            observed_pass(name, guard, of, context, reconcile).boxed()
         };
         let policy = move |guard: Arc<DeserializeGuard<K>>, _: &Failed, context: Arc<Context>| {
             Action::requeue(context.backoff.failed(name, owner_of_guard(name, &guard)))
@@ -337,7 +334,7 @@ impl Controllers {
             pass,
             policy,
             Arc::clone(&self.context),
-            store.clone(),
+            of(&self.context.stores).seen().clone(),
             queue,
             config,
         )
@@ -374,28 +371,30 @@ struct Failed;
 async fn observed_pass<K, F>(
     controller: &'static str,
     guard: Arc<DeserializeGuard<K>>,
+    of: fn(&Stores) -> &Latest<K>,
     context: Arc<Context>,
     reconcile: impl Fn(Arc<K>, Arc<Context>) -> F,
 ) -> Result<Action, Failed>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone,
+    K: CustomResource,
     F: Future<Output = Result<Action, Error>>,
 {
     let measured = context.metrics.pass(controller);
     let (namespace, name) = (guard.namespace().unwrap_or_default(), guard.name_any());
-    let object = match &guard.0 {
-        Ok(object) => Arc::new(object.clone()),
-        Err(invalid) => {
-            measured.outcome("rejected");
-            tracing::warn!(controller, namespace, name, error = %invalid, "the object cannot be read");
-            if controller != "lanes" {
-                context
-                    .cluster
-                    .reject::<K>(&invalid.metadata, &invalid.error.to_string())
-                    .await;
-            }
-            return Ok(Action::await_change());
+    if let Err(invalid) = &guard.0 {
+        measured.outcome("rejected");
+        tracing::warn!(controller, namespace, name, error = %invalid, "the object cannot be read");
+        if controller != "lanes" {
+            context
+                .cluster
+                .reject::<K>(&invalid.metadata, &invalid.error.to_string())
+                .await;
         }
+        return Ok(Action::await_change());
+    }
+    let Some(object) = of(&context.stores).get(&namespace, &name) else {
+        measured.outcome("ok");
+        return Ok(Action::await_change());
     };
     let result = AssertUnwindSafe(reconcile(object, Arc::clone(&context)))
         .catch_unwind()

@@ -49,11 +49,8 @@ pub(super) async fn reconcile(sink: Arc<KafkaSink>, context: &Context) -> Result
     };
     let new = status::sink(&facts);
     if sink.status.as_ref() != Some(&new) {
-        context
-            .cluster
-            .patch_status(sink.as_ref(), &new)
-            .await
-            .map_err(Error::Status)?;
+        let written = context.cluster.patch_status(sink.as_ref(), &new).await;
+        context.stores.sinks.wrote(written.map_err(Error::Status)?);
         let old = sink.status.clone().unwrap_or_default();
         endpoint::tell(sink.as_ref(), &old.conditions, &new.conditions, context).await;
     }
@@ -77,7 +74,7 @@ fn request(sink: &KafkaSink, context: &Context) -> Result<Request, Rejection> {
     let document = sink_document(sink)
         .map_err(|error| Rejection::new(Reason::Invalid, format!("{}: {}", error.field, error.message)))?;
     let mut topics = BTreeSet::new();
-    context.visit_routes(|route| {
+    context.stores.routes.visit(|route| {
         if uses(route, sink) {
             topics.extend(known_topics(route));
         }
