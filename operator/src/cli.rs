@@ -44,7 +44,7 @@ pub(crate) struct Run {
     /// What workers log: `info`, or `info,bridge_worker=debug`.
     #[arg(long, value_name = "FILTER", default_value = "info", value_parser = filter)]
     pub(crate) worker_log_filter: String,
-    /// So many routes may be replacing their workers at once.
+    /// So many routes may be replacing their workers at once. One that takes longer than 10 minutes no longer counts.
     #[arg(long, value_name = "NUMBER", default_value_t = 10)]
     pub(crate) max_concurrent_routes: usize,
     /// How often workers are asked for their status: `15s`.

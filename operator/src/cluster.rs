@@ -24,6 +24,7 @@ use millrace_crds::{KafkaSink, MqttBroker, TopicRoute};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
 use crate::names;
@@ -36,11 +37,16 @@ pub use events::Note;
 /// How long one call may take. kube has no limit of its own, and retries for many minutes.
 const DEADLINE: Duration = Duration::from_secs(15);
 
+/// Calls at the same time: each has a connection, which takes memory for a minute and a half.
+const AT_ONCE: usize = 16;
+
 /// The cluster, as the operator writes to it.
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
     metrics: Metrics,
+    /// For calls at the same time.
+    turns: Arc<Semaphore>,
     /// What was last applied of each child: its content and the resource version that came of it.
     applied: Arc<Mutex<HashMap<Owner, HashMap<ChildId, Applied>>>>,
 }
@@ -50,7 +56,7 @@ type ChildId = (ChildKind, String);
 
 #[derive(Debug)]
 struct Applied {
-    hash: String,
+    hash: names::Digest,
     resource_version: String,
 }
 
@@ -84,6 +90,7 @@ impl Cluster {
         Self {
             client,
             metrics,
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
             applied: Arc::default(),
         }
     }
@@ -106,12 +113,12 @@ impl Cluster {
         }
         let api = self.dynamic(desired.kind, &desired.namespace);
         if seen.is_none() {
-            self.check_name_is_free(&api, desired).await?;
+            self.check_name_is_free(&api, owner, desired).await?;
         }
         let params = PatchParams::apply(names::FIELD_MANAGER).force();
         let patch = Patch::Apply(&desired.body);
         let written = self
-            .call("patch", api.patch(&desired.name, &params, &patch))
+            .call_in_turn("patch", api.patch(&desired.name, &params, &patch))
             .await?;
         let applied = Applied {
             hash,
@@ -133,32 +140,28 @@ impl Cluster {
         self.applied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_applied(&self, owner: &Owner, key: &ChildId, hash: &str, child: &Child) -> bool {
+    fn is_applied(&self, owner: &Owner, key: &ChildId, hash: &names::Digest, child: &Child) -> bool {
         self.applied()
             .get(owner)
             .and_then(|children| children.get(key))
-            .is_some_and(|applied| applied.hash == hash && applied.resource_version == child.resource_version)
+            .is_some_and(|applied| {
+                applied.hash == *hash && applied.resource_version == child.resource_version
+            })
     }
 
     /// An object that somebody else made is not taken from them.
     async fn check_name_is_free(
         &self,
         api: &Api<DynamicObject>,
+        owner: &Owner,
         desired: &Desired,
     ) -> Result<(), ClusterError> {
-        let Some(there) = self.call("get", api.get_opt(&desired.name)).await? else {
+        let Some(there) = self.call_in_turn("get", api.get_opt(&desired.name)).await? else {
             return Ok(());
         };
-        let wanted = &desired.body["metadata"]["labels"];
-        let has = |label: &str| {
-            let value = there
-                .metadata
-                .labels
-                .as_ref()
-                .and_then(|labels| labels.get(label));
-            value.map(String::as_str) == wanted[label].as_str()
-        };
-        if has(names::OWNER_KIND) && has(names::INSTANCE) {
+        let labels = there.metadata.labels.unwrap_or_default();
+        let has = |label: &str, value: &str| labels.get(label).is_some_and(|its| its == value);
+        if has(names::OWNER_KIND, owner.kind) && has(names::INSTANCE, &owner.name) {
             return Ok(());
         }
         Err(ClusterError::NameTaken {
@@ -211,7 +214,7 @@ impl Cluster {
         if let Some(children) = self.applied().get_mut(owner) {
             children.remove(&(kind, name.to_owned()));
         }
-        match self.call("delete", api.delete(name, &params)).await {
+        match self.call_in_turn("delete", api.delete(name, &params)).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_gone() => Ok(()),
             Err(error) => Err(error),
@@ -258,7 +261,7 @@ impl Cluster {
             ..PatchParams::default()
         };
         match self
-            .call("patch", api.patch_metadata(name, &params, &Patch::Merge(&patch)))
+            .call_in_turn("patch", api.patch_metadata(name, &params, &Patch::Merge(&patch)))
             .await
         {
             Ok(_) => Ok(()),
@@ -279,7 +282,7 @@ impl Cluster {
             field_manager: Some(names::FIELD_MANAGER.into()),
             ..PatchParams::default()
         };
-        self.call("patch", api.patch(name, &params, &Patch::Merge(&patch)))
+        self.call_in_turn("patch", api.patch(name, &params, &Patch::Merge(&patch)))
             .await
             .map(drop)
     }
@@ -304,9 +307,10 @@ impl Cluster {
         };
         let name = meta.name.clone().unwrap_or_default();
         if meta.resource_version.is_some() {
-            self.call("update", api.replace(&name, &params, object)).await
+            self.call_in_turn("update", api.replace(&name, &params, object))
+                .await
         } else {
-            self.call("create", api.create(&params, object)).await
+            self.call_in_turn("create", api.create(&params, object)).await
         }
     }
 
@@ -337,7 +341,7 @@ impl Cluster {
         });
         let params = PatchParams::apply(names::FIELD_MANAGER).force();
         match self
-            .call(
+            .call_in_turn(
                 "patch_status",
                 api.patch_status(name, &params, &Patch::Apply(&patch)),
             )
@@ -387,7 +391,7 @@ impl Cluster {
             ..PatchParams::default()
         };
         match self
-            .call("patch", api.patch(name, &params, &Patch::Merge(&patch)))
+            .call_in_turn("patch", api.patch(name, &params, &Patch::Merge(&patch)))
             .await
         {
             Ok(DeserializeGuard(object)) => Ok(object.ok()),
@@ -408,6 +412,17 @@ impl Cluster {
 
     fn dynamic(&self, kind: ChildKind, namespace: &str) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), namespace, &kinds::resource(kind))
+    }
+
+    /// Makes one call when it is its turn. The Lease does not wait for turns.
+    async fn call_in_turn<T>(
+        &self,
+        verb: &'static str,
+        call: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, ClusterError> {
+        // Never closed.
+        let _turn = self.turns.acquire().await.ok();
+        self.call(verb, call).await
     }
 
     /// Makes one call, with a deadline, and counts it.

@@ -106,11 +106,16 @@ pub fn hash(content: &[u8]) -> String {
     hash
 }
 
+/// SHA-256.
+pub type Digest = [u8; 32];
+
+/// SHA-256, as bytes.
+pub fn digest(content: &[u8]) -> Digest {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(content).into()
+}
+
 /// SHA-256 in hexadecimal.
 pub fn full_hash(content: &[u8]) -> String {
-    use sha2::{Digest, Sha256};
-    Sha256::digest(content)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }

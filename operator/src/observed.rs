@@ -8,6 +8,7 @@ mod workers;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -18,6 +19,9 @@ use tokio::sync::watch;
 use crate::names;
 pub use pod::{PodSeen, Terminated};
 pub use workers::{WorkerSeen, Workers};
+
+/// A rollout that takes longer keeps no others waiting.
+const ROLLOUT_DEADLINE: SignedDuration = SignedDuration::from_mins(10);
 
 /// The kinds of children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,7 +74,7 @@ pub struct Child {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Seen {
     /// The workers.
-    Set(SetSeen),
+    Set(Box<SetSeen>),
     /// A worker, a probe or a leave Job's pod.
     Pod(Box<PodSeen>),
     /// What ends the sessions of a deleted route.
@@ -100,6 +104,8 @@ pub struct SetSeen {
     pub is_observed: bool,
     /// The revision of the newest template.
     pub update_revision: String,
+    /// When that was first seen.
+    pub revised: Timestamp,
 }
 
 impl SetSeen {
@@ -142,20 +148,27 @@ impl Observed {
     /// A child is as it is now. Returns whose it is, if it is of one of ours.
     pub fn apply(&self, kind: ChildKind, meta: &ObjectMeta, seen: Seen) -> Option<Owner> {
         let owner = owner_of(meta)?;
-        let child = Child {
+        let mut child = Child {
             uid: meta.uid.clone().unwrap_or_default(),
             resource_version: meta.resource_version.clone().unwrap_or_default(),
             deleting: meta.deletion_timestamp.is_some(),
             seen,
         };
-        let name = meta.name.clone().unwrap_or_default();
-        let before = self
-            .lock()
-            .entry(owner.clone())
-            .or_default()
-            .insert((kind, name), child.clone());
+        let key = (kind, meta.name.clone().unwrap_or_default());
+        let mut families = self.lock();
+        let family = families.entry(owner.clone()).or_default();
+        let before = family.get(&key);
+        if let (Seen::Set(set), Some(Seen::Set(old))) = (&mut child.seen, before.map(|child| &child.seen))
+            && set.update_revision == old.update_revision
+        {
+            set.revised = old.revised;
+        }
         // Events that say nothing new, like those of a watch that starts again, wake nobody.
-        (before.as_ref() != Some(&child)).then_some(owner)
+        if before == Some(&child) {
+            return None;
+        }
+        family.insert(key, child);
+        Some(owner)
     }
 
     /// A child is gone.
@@ -216,13 +229,16 @@ impl Observed {
             .collect()
     }
 
-    /// How many routes are replacing workers now, other than `except`.
-    pub fn rolling(&self, except: &Owner) -> usize {
+    /// How many routes are replacing workers at `now`, other than `except`. One that does not come to an end is no longer
+    /// waited for: it may be broken for reasons of its own.
+    pub fn rolling(&self, except: &Owner, now: Timestamp) -> usize {
         let families = self.lock();
+        let is_under_way =
+            |set: &SetSeen| !set.is_observed || now.duration_since(set.revised) < ROLLOUT_DEADLINE;
         let is_rolling = |family: &Family| {
             family
                 .values()
-                .any(|child| matches!(&child.seen, Seen::Set(set) if set.is_rolling()))
+                .any(|child| matches!(&child.seen, Seen::Set(set) if set.is_rolling() && is_under_way(set)))
         };
         families
             .iter()
@@ -230,18 +246,17 @@ impl Observed {
             .count()
     }
 
-    /// All pods of workers that have an address, with their routes.
-    pub fn worker_pods(&self) -> Vec<(Owner, String, PodSeen)> {
-        let families = self.lock();
-        let pods = families.iter().flat_map(|(owner, family)| {
-            family.values().filter_map(move |child| match &child.seen {
-                Seen::Pod(pod) if pod.is_worker() && pod.ip.is_some() => {
-                    Some((owner.clone(), child.uid.clone(), pod.as_ref().clone()))
+    /// Looks at all pods of workers that have an address: their routes, their uids and they. They are many, and are
+    /// not copied.
+    pub fn visit_workers(&self, mut visit: impl FnMut(&Owner, &str, &PodSeen)) {
+        for (owner, family) in self.lock().iter() {
+            for child in family.values() {
+                match &child.seen {
+                    Seen::Pod(pod) if pod.is_worker() && pod.ip.is_some() => visit(owner, &child.uid, pod),
+                    _ => {}
                 }
-                _ => None,
-            })
-        });
-        pods.collect()
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Owner, Family>> {
@@ -269,7 +284,7 @@ pub fn set(set: &StatefulSet) -> Seen {
     let spec = set.spec.as_ref();
     let status = set.status.as_ref();
     let template = spec.and_then(|spec| spec.template.metadata.as_ref());
-    Seen::Set(SetSeen {
+    Seen::Set(Box::new(SetSeen {
         settings: template
             .and_then(|meta| annotation(meta, names::SETTINGS))
             .unwrap_or_default(),
@@ -285,7 +300,8 @@ pub fn set(set: &StatefulSet) -> Seen {
         update_revision: status
             .and_then(|status| status.update_revision.clone())
             .unwrap_or_default(),
-    })
+        revised: Timestamp::now(),
+    }))
 }
 
 /// What is known of a pod.
@@ -323,4 +339,53 @@ pub fn config_map(map: &ConfigMap) -> Seen {
 
 fn annotation(meta: &ObjectMeta, name: &str) -> Option<String> {
     meta.annotations.as_ref()?.get(name).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn owner(route: &str) -> Owner {
+        Owner {
+            kind: names::kind::ROUTE,
+            namespace: "plant".into(),
+            name: route.into(),
+        }
+    }
+
+    /// The watch shows a route's workers: so many of them are ready.
+    fn show(observed: &Observed, route: &str, revision: &str, ready: i32) {
+        let workers: StatefulSet = serde_json::from_value(json!({
+            "metadata": {
+                "name": route, "namespace": "plant", "generation": 1,
+                "labels": {names::OWNER_KIND: names::kind::ROUTE, names::INSTANCE: route},
+            },
+            "spec": {"replicas": 2, "selector": {}, "template": {}, "serviceName": ""},
+            "status": {
+                "replicas": 2, "readyReplicas": ready, "updatedReplicas": 2, "observedGeneration": 1,
+                "updateRevision": revision,
+            },
+        }))
+        .unwrap();
+        observed.apply(ChildKind::StatefulSet, &workers.metadata, set(&workers));
+    }
+
+    #[test]
+    fn a_rollout_that_does_not_end_keeps_others_waiting_for_a_while_only() {
+        let observed = Observed::default();
+        let rolling = |at: Timestamp| observed.rolling(&owner("another"), at);
+        show(&observed, "broken", "r1", 1);
+        let (soon, late) = (Timestamp::now(), Timestamp::now() + ROLLOUT_DEADLINE);
+        assert_eq!(rolling(soon), 1);
+        assert_eq!(rolling(late), 0);
+        // A worker that comes and goes is no new rollout, another template is.
+        show(&observed, "broken", "r1", 2);
+        assert_eq!(rolling(soon), 0);
+        show(&observed, "broken", "r1", 1);
+        assert_eq!(rolling(late), 0);
+        show(&observed, "broken", "r2", 1);
+        assert_eq!(rolling(soon), 1);
+    }
 }

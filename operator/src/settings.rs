@@ -15,7 +15,7 @@ pub struct Settings {
     pub worker_image_pull_secrets: Vec<String>,
     /// What workers log: a filter such as `info`.
     pub worker_log: String,
-    /// So many routes may be replacing their workers at once.
+    /// So many routes may be replacing their workers at once. One that takes longer than 10 minutes no longer counts.
     pub max_concurrent_routes: usize,
     /// How often a worker that is as it should be is asked for its status.
     pub scrape_interval: Duration,

@@ -34,7 +34,10 @@ impl Cluster {
         let event = event(reference, note, &namespace);
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
         let params = PostParams::default();
-        match self.call("create_event", api.create(&params, &event)).await {
+        match self
+            .call_in_turn("create_event", api.create(&params, &event))
+            .await
+        {
             Err(error) if error.is_namespace_terminating() => {
                 self.tell_about_namespace(&namespace, note).await
             }
@@ -58,7 +61,7 @@ impl Cluster {
         let event = event(reference, note, "default");
         let api: Api<Event> = Api::namespaced(self.client.clone(), "default");
         match self
-            .call("create_event", api.create(&PostParams::default(), &event))
+            .call_in_turn("create_event", api.create(&PostParams::default(), &event))
             .await
         {
             Err(error) if note.once && error.is_conflict() => false,

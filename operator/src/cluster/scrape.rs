@@ -13,7 +13,7 @@ use hyper_util::rt::TokioExecutor;
 use millrace_contract::status::{RouteStatus, Status};
 
 use crate::names;
-use crate::observed::{Observed, Owner, PodSeen, Workers};
+use crate::observed::{Observed, Owner, Workers};
 
 /// How often it is looked who is to be asked.
 const TICK: Duration = Duration::from_millis(500);
@@ -40,21 +40,27 @@ pub async fn run(observed: Arc<Observed>, workers: Arc<Workers>, interval: Durat
     loop {
         ticks.tick().await;
         let now = Instant::now();
-        let pods = observed.worker_pods();
         if now - last_sweep > Duration::from_secs(60) {
-            let alive: HashSet<String> = pods.iter().map(|(_, uid, _)| uid.clone()).collect();
+            let mut alive = HashSet::new();
+            observed.visit_workers(|_, uid, _| {
+                alive.insert(uid.to_owned());
+            });
             workers.retain(&alive);
             last_sweep = now;
         }
-        let due = pods.into_iter().filter(|(_, uid, pod)| {
+        let mut due = Vec::new();
+        observed.visit_workers(|owner, uid, pod| {
             let close = !pod.ready || pod.deleting;
-            workers.is_due(uid, now, if close { CLOSE } else { interval }, CLOSE)
+            if workers.is_due(uid, now, if close { CLOSE } else { interval }, CLOSE) {
+                let ip = pod.ip.clone().unwrap_or_default();
+                due.push((owner.clone(), uid.to_owned(), ip));
+            }
         });
         stream::iter(due)
-            .for_each_concurrent(AT_ONCE, |(owner, uid, pod)| {
+            .for_each_concurrent(AT_ONCE, |(owner, uid, ip)| {
                 let (client, workers, news) = (&client, &workers, &news);
                 async move {
-                    let answer = ask(client, &owner, &uid, &pod).await;
+                    let answer = ask(client, &owner, &uid, &ip).await;
                     if workers.answered(&uid, answer, Instant::now()) {
                         news(owner);
                     }
@@ -68,9 +74,8 @@ async fn ask(
     client: &Client<HttpConnector, Empty<Bytes>>,
     owner: &Owner,
     uid: &str,
-    pod: &PodSeen,
+    ip: &str,
 ) -> Result<RouteStatus, String> {
-    let ip = pod.ip.as_deref().unwrap_or_default();
     let host = if ip.contains(':') {
         format!("[{ip}]")
     } else {

@@ -7,15 +7,14 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::core::{NamespaceResourceScope, PartialObjectMeta};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::core::{ApiResource, DynamicObject, NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
+use super::kinds;
 use crate::names;
 use crate::observed::{self, ChildKind, Observed, Owner, Seen};
 
@@ -40,7 +39,17 @@ impl Scope {
             Self::Namespace(name) => Api::namespaced(client, name),
         }
     }
+
+    fn metadata(&self, client: Client, resource: &ApiResource) -> Api<PartialObjectMeta<DynamicObject>> {
+        match self {
+            Self::All => Api::all_with(client, resource),
+            Self::Namespace(name) => Api::namespaced_with(client, name, resource),
+        }
+    }
 }
+
+/// Objects that are listed at once: as many are in memory several times while they are read.
+pub(crate) const PAGE: u32 = 20;
 
 /// The kinds of children that are watched.
 pub const KINDS: &[ChildKind] = &[
@@ -71,10 +80,10 @@ pub fn children(
             ChildKind::ConfigMap,
             observed::config_map,
         ),
-        watch_meta::<Service>(client, scope, observed, ChildKind::Service),
-        watch_meta::<ServiceAccount>(client, scope, observed, ChildKind::ServiceAccount),
-        watch_meta::<PodDisruptionBudget>(client, scope, observed, ChildKind::PodDisruptionBudget),
-        watch_meta::<NetworkPolicy>(client, scope, observed, ChildKind::NetworkPolicy),
+        watch_meta(client, scope, observed, ChildKind::Service),
+        watch_meta(client, scope, observed, ChildKind::ServiceAccount),
+        watch_meta(client, scope, observed, ChildKind::PodDisruptionBudget),
+        watch_meta(client, scope, observed, ChildKind::NetworkPolicy),
     ];
     futures::stream::select_all(whole)
 }
@@ -104,18 +113,16 @@ where
     )
 }
 
-fn watch_meta<K>(client: &Client, scope: &Scope, observed: &Arc<Observed>, kind: ChildKind) -> Owners
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Send + 'static,
-{
-    let api = scope.api::<PartialObjectMeta<K>>(client.clone());
+/// Of these it is enough to know that they are there, and unchanged.
+fn watch_meta(client: &Client, scope: &Scope, observed: &Arc<Observed>, kind: ChildKind) -> Owners {
+    let api = scope.metadata(client.clone(), &kinds::resource(kind));
     index(watcher(api, config()), observed, kind, |_| Seen::Plain)
 }
 
 fn config() -> watcher::Config {
     watcher::Config::default()
         .labels(&format!("{}={}", names::MANAGED_BY.0, names::MANAGED_BY.1))
-        .page_size(100)
+        .page_size(PAGE)
 }
 
 fn index<K>(
@@ -125,7 +132,7 @@ fn index<K>(
     see: fn(&K) -> Seen,
 ) -> Owners
 where
-    K: Resource<DynamicType = ()> + Send + 'static,
+    K: Resource + Send + 'static,
 {
     let observed = Arc::clone(observed);
     let mut listed: HashSet<String> = HashSet::new();

@@ -52,6 +52,7 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
 
 /// What is known; nothing is asked of the API server.
 fn fetch(route: &Arc<TopicRoute>, context: &Context) -> Inputs {
+    let now = Timestamp::now();
     let owner = route_owner(route);
     let (broker, sink) = context.references(route);
     let family = context.observed.family(&owner);
@@ -66,8 +67,8 @@ fn fetch(route: &Arc<TopicRoute>, context: &Context) -> Inputs {
         others,
         dry: context.dry(&family),
         family,
-        rolling: context.observed.rolling(&owner),
-        now: Timestamp::now(),
+        rolling: context.observed.rolling(&owner, now),
+        now,
     }
 }
 

@@ -206,7 +206,7 @@ impl Controllers {
             .scope
             .api::<DeserializeGuard<K>>(self.context.cluster.client());
         let mut listed = Vec::new();
-        watcher(api, watcher::Config::default().page_size(100))
+        watcher(api, watcher::Config::default().page_size(watch::PAGE))
             .default_backoff()
             .modify(|object| {
                 // A fifth of an object, and of no use here.

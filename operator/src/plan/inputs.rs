@@ -32,7 +32,7 @@ impl Inputs {
     /// The route's StatefulSet.
     pub fn set(&self) -> Option<&SetSeen> {
         self.family.values().find_map(|child| match &child.seen {
-            Seen::Set(set) if !child.deleting => Some(set),
+            Seen::Set(set) if !child.deleting => Some(set.as_ref()),
             _ => None,
         })
     }

@@ -1,4 +1,5 @@
 use serde_json::json;
+use serde_json::value::to_raw_value;
 
 use super::Desired;
 use super::meta::Family;
@@ -12,7 +13,7 @@ pub(super) fn monitor(family: &Family) -> Desired {
         kind: ChildKind::PodMonitor,
         namespace: family.owner.namespace.clone(),
         name: names::workers(&family.owner.name),
-        body: json!({
+        body: to_raw_value(&json!({
             "apiVersion": "monitoring.coreos.com/v1",
             "kind": "PodMonitor",
             "metadata": meta,
@@ -20,6 +21,7 @@ pub(super) fn monitor(family: &Family) -> Desired {
                 "selector": family.selector(names::component::WORKER),
                 "podMetricsEndpoints": [{"port": "admin", "path": "/metrics"}],
             },
-        }),
+        }))
+        .unwrap_or_default(),
     }
 }

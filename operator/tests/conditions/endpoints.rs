@@ -12,7 +12,7 @@ use millrace_operator::status::{self, Asked, BrokerFacts, Reason, SinkFacts, Wor
 use millrace_operator::{Settings, names};
 use serde_json::Value;
 
-use crate::manifests::{object, typed};
+use crate::manifests::{json_of, object, typed};
 use crate::pods;
 use crate::said::Said;
 use crate::worker;
@@ -49,7 +49,7 @@ impl World {
             sink: None,
         };
         let made = probe::pod(&family, KEY, attempt, &nothing, None, None, &Settings::default());
-        let mut body = made.body;
+        let mut body = json_of(&made);
         body["status"] = status;
         body["metadata"]["creationTimestamp"] = self.now.to_string().into();
         if let Some(end) = body.pointer_mut("/status/containerStatuses/0/state/terminated") {

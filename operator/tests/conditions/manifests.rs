@@ -1,5 +1,6 @@
 //! A route with its broker and its sink, as a user writes them.
 
+use millrace_operator::plan::Desired;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -63,6 +64,11 @@ pub(crate) fn edited(mut object: Value, edit: impl FnOnce(&mut Value)) -> Value 
 /// The generation of an object.
 pub(crate) fn generation(object: &Value) -> i64 {
     object["metadata"]["generation"].as_i64().unwrap()
+}
+
+/// What the operator has made, as the API server keeps it.
+pub(crate) fn json_of(made: &Desired) -> Value {
+    serde_json::from_str(made.body.get()).unwrap()
 }
 
 /// An object of its type.

@@ -12,12 +12,12 @@ use millrace_contract::probe::{Failure, Outcome, Report, SinkFound, TopicFound};
 use millrace_contract::status::{LaneState, LaneStatus, Phase, Problem, RouteStatus};
 use millrace_crds::api::TopicRouteStatus;
 use millrace_operator::observed::{self, ChildKind, Family, Observed, Owner, Seen, Workers};
-use millrace_operator::plan::{self, Desired, Inputs, Plan, Rejection, Rollout};
+use millrace_operator::plan::{self, Inputs, Plan, Rejection, Rollout};
 use millrace_operator::status::{self, RouteFacts};
 use millrace_operator::{Settings, names};
 use serde_json::{Value, json};
 
-use crate::manifests::{NAMESPACE, edited, generation, object, typed};
+use crate::manifests::{NAMESPACE, edited, generation, json_of, object, typed};
 use crate::pods;
 use crate::said::Said;
 
@@ -123,7 +123,7 @@ impl World {
         self.remember();
         let plan = self.plan().unwrap();
         let probe = plan.children.iter().find(|child| child.kind == ChildKind::Pod);
-        let mut pod = probe.expect("a probe is due").body.clone();
+        let mut pod = json_of(probe.expect("a probe is due"));
         pod["metadata"]["creationTimestamp"] = self.now.to_string().into();
         pod["status"] = status;
         if let Some(end) = pod.pointer_mut("/status/containerStatuses/0/state/terminated") {
@@ -182,8 +182,8 @@ impl World {
         let plan = self.plan().unwrap();
         assert_eq!(plan.rollout, Rollout::Current, "nothing is rolled out");
         self.wanted = plan.workers;
-        for Desired { kind, body, .. } in plan.children {
-            let mut body = body;
+        for child in &plan.children {
+            let (kind, mut body) = (child.kind, json_of(child));
             if kind == ChildKind::StatefulSet {
                 body["status"] = json!({
                     "observedGeneration": 1, "replicas": current, "updatedReplicas": updated,
@@ -215,7 +215,8 @@ impl World {
     pub(crate) fn pod(mut self, worker: u16, status: &str) -> Self {
         let set = self.plan().unwrap().children;
         let set = set.into_iter().find(|child| child.kind == ChildKind::StatefulSet);
-        let template = &set.expect("workers are wanted").body["spec"]["template"];
+        let set = json_of(&set.expect("workers are wanted"));
+        let template = &set["spec"]["template"];
         let mut pod = json!({"metadata": template["metadata"], "status": pods::status(status)});
         let meta = &mut pod["metadata"];
         meta["name"] = format!("{}-{worker}", names::workers("sensors")).into();
