@@ -5,6 +5,7 @@
 
 mod backoff;
 mod brokers;
+mod changes;
 mod context;
 mod endpoint;
 mod error;

@@ -13,12 +13,13 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
 use millrace_contract::{LaneRecord, Live};
 use tokio::sync::watch;
 
 use crate::names;
 pub use pod::{PodSeen, Terminated};
-pub use workers::{WorkerSeen, Workers};
+pub use workers::{COUNTS, News, WorkerSeen, Workers};
 
 /// A rollout that takes longer keeps no others waiting.
 const ROLLOUT_DEADLINE: SignedDuration = SignedDuration::from_mins(10);
@@ -55,6 +56,18 @@ pub struct Owner {
     pub namespace: String,
     /// Its name.
     pub name: String,
+}
+
+impl Owner {
+    /// An object, as the owner of its children.
+    pub fn of<K: Resource<DynamicType = ()>>(kind: &'static str, object: &K) -> Self {
+        let meta = object.meta();
+        Self {
+            kind,
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+        }
+    }
 }
 
 /// What has been seen of a child.

@@ -28,4 +28,4 @@ pub use meta::Family;
 pub(crate) use pod::secret_file;
 pub use rejection::Rejection;
 pub use route::{Plan, Rollout, render, route};
-pub use valid::{check_broker, check_sink};
+pub use valid::Checks;

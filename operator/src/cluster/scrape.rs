@@ -13,7 +13,7 @@ use hyper_util::rt::TokioExecutor;
 use millrace_contract::status::{RouteStatus, Status};
 
 use crate::names;
-use crate::observed::{Observed, Owner, Workers};
+use crate::observed::{News, Observed, Owner, Workers};
 
 /// How often it is looked who is to be asked.
 const TICK: Duration = Duration::from_millis(500);
@@ -27,7 +27,12 @@ const AT_ONCE: usize = 16;
 const MAX_ANSWER: usize = 1 << 20;
 
 /// Asks workers for as long as it is polled; `news` is told whose answers have changed.
-pub async fn run(observed: Arc<Observed>, workers: Arc<Workers>, interval: Duration, news: impl Fn(Owner)) {
+pub async fn run(
+    observed: Arc<Observed>,
+    workers: Arc<Workers>,
+    interval: Duration,
+    news: impl Fn(Owner, News),
+) {
     let mut connector = HttpConnector::new();
     connector.set_connect_timeout(Some(PATIENCE));
     let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new())
@@ -61,8 +66,8 @@ pub async fn run(observed: Arc<Observed>, workers: Arc<Workers>, interval: Durat
                 let (client, workers, news) = (&client, &workers, &news);
                 async move {
                     let answer = ask(client, &owner, &uid, &ip).await;
-                    if workers.answered(&uid, answer, Instant::now()) {
-                        news(owner);
+                    if let Some(what) = workers.answered(&uid, answer, Instant::now()) {
+                        news(owner, what);
                     }
                 }
             })

@@ -8,10 +8,11 @@ use millrace_contract::probe::{BrokerRequest, Request};
 use millrace_contract::status::Reason as WorkerReason;
 use millrace_crds::{MqttBroker, RenderOptions, SessionSource, broker_document};
 
-use super::context::{Context, owner};
+use super::context::Context;
 use super::{Error, endpoint};
 use crate::names;
-use crate::plan::{self, Family, Rejection};
+use crate::observed::Owner;
+use crate::plan::{Family, Rejection};
 use crate::status::{self, Asked, BrokerFacts, Reason, Workers};
 
 /// What workers say about a broker that does not work.
@@ -27,12 +28,12 @@ pub(super) async fn reconcile(broker: Arc<MqttBroker>, context: &Context) -> Res
         return Ok(Action::await_change());
     }
     let workers = hear(&broker, context);
-    let asked = match request(&broker) {
+    let asked = match request(&broker, context) {
         Ok(request) => {
             let family = Family::of(names::kind::BROKER, broker.as_ref());
             let seen = context
                 .observed
-                .family(&owner(names::kind::BROKER, broker.as_ref()));
+                .family(&Owner::of(names::kind::BROKER, broker.as_ref()));
             let needless = workers == Workers::Connected;
             Ok(endpoint::ask(&family, &request, Some(&broker), &seen, needless, context).await?)
         }
@@ -72,8 +73,8 @@ fn hear(broker: &MqttBroker, context: &Context) -> Workers {
     endpoint::hear(uses, endpoint::has_lane_up, &REASONS, context)
 }
 
-fn request(broker: &MqttBroker) -> Result<Request, Rejection> {
-    plan::check_broker(broker)?;
+fn request(broker: &MqttBroker, context: &Context) -> Result<Request, Rejection> {
+    context.checks.broker(broker)?;
     let options = RenderOptions {
         session: SessionSource::Uid,
         secrets: &crate::plan::secret_file,

@@ -1,7 +1,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kube::Resource;
 use millrace_crds::{KafkaSink, MqttBroker, TopicRoute};
 
 use super::backoff::Backoff;
@@ -12,7 +11,7 @@ use crate::cluster::Cluster;
 use crate::metrics::Metrics;
 use crate::names;
 use crate::observed::{Family, Observed, Owner, PodSeen, WorkerSeen, Workers};
-use crate::plan;
+use crate::plan::{self, Checks};
 use crate::settings::Settings;
 
 /// What all controllers work with.
@@ -27,6 +26,8 @@ pub struct Context {
     pub stores: Stores,
     /// What the operator was told.
     pub settings: Settings,
+    /// What objects were found to be like.
+    pub checks: Checks,
     /// How long to wait after failures.
     pub backoff: Backoff,
     /// When counts were last written into a status.
@@ -49,6 +50,7 @@ impl Context {
         self.backoff.gone(owner);
         self.ledger_pace.forget(owner);
         self.cluster.forget(owner);
+        self.checks.forget(owner);
     }
 
     /// The broker and the sink that a route names.
@@ -91,17 +93,7 @@ impl Context {
     }
 }
 
-/// Whose children an object has.
-pub(super) fn owner<K: Resource<DynamicType = ()>>(kind: &'static str, object: &K) -> Owner {
-    let meta = object.meta();
-    Owner {
-        kind,
-        namespace: meta.namespace.clone().unwrap_or_default(),
-        name: meta.name.clone().unwrap_or_default(),
-    }
-}
-
 /// The owner that is a route.
 pub(super) fn route_owner(route: &TopicRoute) -> Owner {
-    owner(names::kind::ROUTE, route)
+    Owner::of(names::kind::ROUTE, route)
 }

@@ -81,6 +81,15 @@ where
         }
     }
 
+    /// Whether an object is as the operator itself has just written it.
+    pub(super) fn is_own(&self, object: &DeserializeGuard<K>) -> bool {
+        let Ok(seen) = &object.0 else { return false };
+        match self.lock().get(&key(seen)) {
+            Some(Written::Object(own)) => own.meta().resource_version == seen.meta().resource_version,
+            _ => false,
+        }
+    }
+
     /// Nothing holds an object any more, and it is being deleted.
     pub(super) fn let_go(&self, object: &K) {
         let uid = object.meta().uid.clone();
@@ -150,6 +159,8 @@ mod tests {
         // What somebody else wrote before.
         show(&mut writer, object("a", "10"));
         assert_eq!(version(&latest).as_deref(), Some("11"));
+        assert!(!latest.is_own(&DeserializeGuard(Ok(object("a", "10")))));
+        assert!(latest.is_own(&DeserializeGuard(Ok(object("a", "11")))));
         show(&mut writer, object("a", "12"));
         assert_eq!(version(&latest).as_deref(), Some("12"));
         assert!(latest.lock().is_empty());

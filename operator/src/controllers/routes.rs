@@ -12,7 +12,7 @@ use super::context::{Context, route_owner};
 use super::{Error, endpoint, leaving};
 use crate::cluster::{ClusterError, has_finalizer};
 use crate::names;
-use crate::observed::{Child, ChildKind, Family, PodSeen, Seen};
+use crate::observed::{COUNTS, Child, ChildKind, Family, PodSeen, Seen};
 use crate::plan::{self, Inputs, Plan, Rejection, Rollout};
 use crate::status::{self, Reason, RouteFacts};
 
@@ -22,8 +22,6 @@ const RESYNC: Duration = Duration::from_secs(300);
 const FAILOVER: Duration = Duration::from_secs(15);
 /// How often it is looked after a worker that goes.
 const GOING: Duration = Duration::from_secs(5);
-/// How often counts alone make a status worth writing.
-const LEDGER: Duration = Duration::from_secs(60);
 
 /// One pass over a route.
 pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Result<Action, Error> {
@@ -31,7 +29,7 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
         return leaving::reconcile(&route, context).await;
     }
     let inputs = fetch(&route, context);
-    let mut plan = plan::route(&inputs, &context.settings);
+    let mut plan = plan::route(&inputs, &context.checks, &context.settings);
     let mut refused = None;
     if let Ok(wanted) = &plan {
         match apply(&route, wanted, &inputs.family, context).await {
@@ -206,7 +204,7 @@ async fn write_status(
         if old.ledger == new.ledger {
             return Ok(Action::requeue(soon.unwrap_or(RESYNC)));
         }
-        let wait = context.ledger_pace.wait(&route_owner(route), LEDGER);
+        let wait = context.ledger_pace.wait(&route_owner(route), COUNTS);
         if !wait.is_zero() {
             return Ok(Action::requeue(soon.unwrap_or(wait).min(wait)));
         }
@@ -215,15 +213,19 @@ async fn write_status(
     context.stores.routes.wrote(written.map_err(Error::Status)?);
     context.ledger_pace.written(&route_owner(route));
     endpoint::tell(route, &old.conditions, &new.conditions, context).await;
-    Ok(Action::requeue(soon.unwrap_or(LEDGER).min(LEDGER)))
+    Ok(Action::requeue(soon.unwrap_or(RESYNC)))
 }
 
 fn same_but_counts(old: &TopicRouteStatus, new: &TopicRouteStatus) -> bool {
-    let without = |status: &TopicRouteStatus| TopicRouteStatus {
+    without_counts(old.clone()) == without_counts(new.clone())
+}
+
+/// A status but for how many messages have been moved.
+pub(super) fn without_counts(status: TopicRouteStatus) -> TopicRouteStatus {
+    TopicRouteStatus {
         ledger: None,
-        ..status.clone()
-    };
-    without(old) == without(new)
+        ..status
+    }
 }
 
 impl Inputs {

@@ -8,23 +8,23 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use kube::core::DeserializeGuard;
+use kube::runtime::applier;
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::{self, ObjectRef};
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::{WatchStreamExt, applier};
 use kube::{Resource, ResourceExt};
 use millrace_crds::{KafkaSink, MqttBroker, TopicRoute};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::context::{Context, owner, route_owner};
+use super::changes::{self, Change, Kind, owner_of_guard, refers};
+use super::context::{Context, route_owner};
 use super::latest::Latest;
 use super::{Error, brokers, lanes, routes, sinks};
 use crate::cluster::watch::{self, Scope};
 use crate::cluster::{Cluster, CustomResource, scrape};
 use crate::metrics::Metrics;
 use crate::names;
-use crate::observed::{Observed, Owner, Workers};
+use crate::observed::{News, Observed, Owner, Workers};
 use crate::settings::Settings;
 
 /// Objects of one controller that are passed over at the same time. Which of those that wait comes next is left to
@@ -88,6 +88,7 @@ impl Controllers {
                 sinks: Latest::new(sink_store),
             },
             settings,
+            checks: Default::default(),
             backoff: Default::default(),
             ledger_pace: Default::default(),
             nudges: Default::default(),
@@ -111,11 +112,32 @@ impl Controllers {
         let synced = AtomicBool::new(false);
         let watches = async {
             let children = watch::children(&client, &this.scope, &observed).map(Change::Child);
-            let news = ReceiverStream::new(news_rx).map(Change::Answered);
-            let routes = this.primary(route_writer, names::kind::ROUTE, refers);
-            let brokers = this.primary(broker_writer, names::kind::BROKER, |_| Vec::new());
-            let sinks = this.primary(sink_writer, names::kind::SINK, |_| Vec::new());
-            let all = [children.boxed(), news.boxed(), routes, brokers, sinks];
+            let news = ReceiverStream::new(news_rx);
+            let routes = Kind {
+                name: names::kind::ROUTE,
+                of: |stores| &stores.routes,
+                refers,
+                public: changes::route,
+            };
+            let brokers = Kind {
+                name: names::kind::BROKER,
+                of: |stores| &stores.brokers,
+                refers: |_| Vec::new(),
+                public: changes::endpoint,
+            };
+            let sinks = Kind {
+                name: names::kind::SINK,
+                of: |stores| &stores.sinks,
+                refers: |_| Vec::new(),
+                public: changes::endpoint,
+            };
+            let all = [
+                children.boxed(),
+                news.boxed(),
+                routes.watch(&this.scope, &context, route_writer),
+                brokers.watch(&this.scope, &context, broker_writer),
+                sinks.watch(&this.scope, &context, sink_writer),
+            ];
             let mut changes = futures::stream::select_all(all);
             while let Some(change) = changes.next().await {
                 if let Change::Deleted(owner, _) = &change {
@@ -127,9 +149,13 @@ impl Controllers {
                 }
             }
         };
-        let scrapes = scrape::run(observed.clone(), workers, scrape_interval, move |owner| {
+        let scrapes = scrape::run(observed.clone(), workers, scrape_interval, move |owner, news| {
+            let change = match news {
+                News::State => Change::Answered(owner),
+                News::Counts => Change::Counted(owner),
+            };
             // A full queue: the next answer that is news comes in a second.
-            news_tx.try_send(owner).ok();
+            news_tx.try_send(change).ok();
         });
         let controllers = async {
             this.synced().await;
@@ -192,71 +218,28 @@ impl Controllers {
         }
     }
 
-    /// Watches one of our kinds into its store; `refers` says which others an object names.
-    fn primary<K>(
-        &self,
-        writer: reflector::store::Writer<DeserializeGuard<K>>,
-        kind: &'static str,
-        refers: fn(&K) -> Vec<Reference>,
-    ) -> futures::stream::BoxStream<'static, Change>
-    where
-        K: CustomResource,
-    {
-        let api = self
-            .scope
-            .api::<DeserializeGuard<K>>(self.context.cluster.client());
-        let mut listed = Vec::new();
-        watcher(api, watcher::Config::default().page_size(watch::PAGE))
-            .default_backoff()
-            .modify(|object| {
-                // A fifth of an object, and of no use here.
-                object.meta_mut().managed_fields = None;
-            })
-            .reflect(writer)
-            .flat_map(move |event| {
-                let changes = match event {
-                    Ok(Event::Apply(object)) => vec![Change::Written(owner_of_guard(kind, &object))],
-                    Ok(Event::Delete(object)) => {
-                        let referred = object.0.as_ref().map(refers).unwrap_or_default();
-                        vec![Change::Deleted(owner_of_guard(kind, &object), referred)]
-                    }
-                    Ok(Event::Init) => {
-                        listed.clear();
-                        Vec::new()
-                    }
-                    // The store has it when all are listed; a pass that came before would not find it.
-                    Ok(Event::InitApply(object)) => {
-                        listed.push(Change::Written(owner_of_guard(kind, &object)));
-                        Vec::new()
-                    }
-                    Ok(Event::InitDone) => std::mem::take(&mut listed),
-                    Err(error) => {
-                        tracing::warn!(%error, kind, "a watch was interrupted; it starts again");
-                        Vec::new()
-                    }
-                };
-                futures::stream::iter(changes)
-            })
-            .boxed()
-    }
-
     /// Has all objects looked at that a change concerns.
     async fn dispatch(&self, change: &Change, queues: &Queues) {
-        let (Change::Child(owner)
-        | Change::Answered(owner)
-        | Change::Written(owner)
-        | Change::Deleted(owner, _)) = change;
+        let owner = change.owner();
+        let concerns_itself = !matches!(change, Change::Written { by_others: false, .. });
         match owner.kind {
             names::kind::ROUTE => {
-                send(&queues.routes, owner).await;
-                send(&queues.lanes, owner).await;
+                if concerns_itself {
+                    send(&queues.routes, owner).await;
+                    send(&queues.lanes, owner).await;
+                }
                 // Its broker and sink hear what workers say, and topics that routes name.
                 let referred = match change {
                     // The store has forgotten it.
                     Change::Deleted(_, referred) => referred.clone(),
                     // What matters to others of a child is in the route's status soon.
-                    Change::Child(_) => Vec::new(),
-                    Change::Answered(_) | Change::Written(_) => {
+                    Change::Child(_)
+                    | Change::Counted(_)
+                    | Change::Written {
+                        concerns_others: false,
+                        ..
+                    } => Vec::new(),
+                    Change::Answered(_) | Change::Written { .. } => {
                         let route = self.context.stores.routes.get(&owner.namespace, &owner.name);
                         route.map(|route| refers(&route)).unwrap_or_default()
                     }
@@ -276,10 +259,16 @@ impl Controllers {
             }
             kind => {
                 match kind {
+                    _ if !concerns_itself => {}
                     names::kind::BROKER => send(&queues.brokers, owner).await,
                     _ => send(&queues.sinks, owner).await,
                 }
-                if matches!(change, Change::Child(_)) {
+                let concerns_routes = match change {
+                    Change::Written { concerns_others, .. } => *concerns_others,
+                    Change::Deleted(..) => true,
+                    Change::Child(_) | Change::Answered(_) | Change::Counted(_) => false,
+                };
+                if !concerns_routes {
                     return;
                 }
                 let mut routes = Vec::new();
@@ -347,20 +336,6 @@ impl Controllers {
         .await;
     }
 }
-
-enum Change {
-    /// A child has changed.
-    Child(Owner),
-    /// A worker has said something new.
-    Answered(Owner),
-    /// One of our objects is as it was written now.
-    Written(Owner),
-    /// One of our objects is gone, which named these others.
-    Deleted(Owner, Vec<Reference>),
-}
-
-/// What a route names: kind and name of a broker or a sink in its namespace, or [`SESSION`] and an id.
-type Reference = (&'static str, String);
 
 /// A pass failed; what of has been logged.
 #[derive(Debug, thiserror::Error)]
@@ -430,10 +405,6 @@ where
     }
 }
 
-fn owner_of_guard<K: Resource<DynamicType = ()>>(kind: &'static str, guard: &DeserializeGuard<K>) -> Owner {
-    owner(kind, guard)
-}
-
 async fn send<K>(queue: &Queue<K>, owner: &Owner)
 where
     K: Resource<DynamicType = ()>,
@@ -443,25 +414,4 @@ where
         .send(ObjectRef::new(&owner.name).within(&owner.namespace))
         .await
         .ok();
-}
-
-/// The kind of a reference to a session of a given id.
-const SESSION: &str = "session";
-
-/// The broker, the sink and the session that a route names.
-fn refers(route: &TopicRoute) -> Vec<Reference> {
-    let broker = route
-        .spec
-        .from
-        .mqtt
-        .as_ref()
-        .map(|mqtt| (names::kind::BROKER, mqtt.broker_ref.name.clone()));
-    let sink = route
-        .spec
-        .to
-        .kafka
-        .as_ref()
-        .map(|kafka| (names::kind::SINK, kafka.sink_ref.name.clone()));
-    let session = route.spec.session_id.clone().map(|id| (SESSION, id));
-    broker.into_iter().chain(sink).chain(session).collect()
 }

@@ -9,10 +9,11 @@ use millrace_contract::probe::{Request, SinkRequest};
 use millrace_contract::status::Reason as WorkerReason;
 use millrace_crds::{KafkaSink, TopicRoute, known_topics, sink_document};
 
-use super::context::{Context, owner};
+use super::context::Context;
 use super::{Error, endpoint};
 use crate::names;
-use crate::plan::{self, Family, Rejection};
+use crate::observed::Owner;
+use crate::plan::{Family, Rejection};
 use crate::status::{self, Asked, Reason, SinkFacts, Workers};
 
 /// As many topics as one probe is asked about: its answer has little room.
@@ -33,7 +34,9 @@ pub(super) async fn reconcile(sink: Arc<KafkaSink>, context: &Context) -> Result
     let asked = match request(&sink, context) {
         Ok(request) => {
             let family = Family::of(names::kind::SINK, sink.as_ref());
-            let seen = context.observed.family(&owner(names::kind::SINK, sink.as_ref()));
+            let seen = context
+                .observed
+                .family(&Owner::of(names::kind::SINK, sink.as_ref()));
             let needless = workers == Workers::Connected;
             Ok(endpoint::ask(&family, &request, None, &seen, needless, context).await?)
         }
@@ -70,7 +73,7 @@ fn uses(route: &TopicRoute, sink: &KafkaSink) -> bool {
 }
 
 fn request(sink: &KafkaSink, context: &Context) -> Result<Request, Rejection> {
-    plan::check_sink(sink)?;
+    context.checks.sink(sink)?;
     let document = sink_document(sink)
         .map_err(|error| Rejection::new(Reason::Invalid, format!("{}: {}", error.field, error.message)))?;
     let mut topics = BTreeSet::new();

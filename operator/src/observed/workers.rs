@@ -15,7 +15,23 @@ pub struct WorkerSeen {
     pub silent_since: Option<Instant>,
     /// When it was last asked.
     pub asked: Option<Instant>,
+    /// When its answer was last news.
+    pub told: Option<Instant>,
+    /// It has moved messages since.
+    pub moved: bool,
 }
+
+/// What is new in a worker's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// How many messages it has moved. Not more often than once in [`COUNTS`].
+    Counts,
+    /// Anything else.
+    State,
+}
+
+/// How often counts alone are news.
+pub const COUNTS: Duration = Duration::from_secs(60);
 
 /// What the workers said last, by the uid of their pods.
 #[derive(Debug, Default)]
@@ -55,23 +71,34 @@ impl Workers {
         now.duration_since(asked) >= interval
     }
 
-    /// A worker has answered, or not. Returns whether that is news.
-    pub fn answered(&self, pod_uid: &str, answer: Result<RouteStatus, String>, now: Instant) -> bool {
+    /// A worker has answered, or not. Returns what is new.
+    pub fn answered(&self, pod_uid: &str, answer: Result<RouteStatus, String>, now: Instant) -> Option<News> {
         let mut seen = lock(&self.seen);
         let worker = seen.entry(pod_uid.to_owned()).or_default();
         worker.asked = Some(now);
         match answer {
             Ok(status) => {
-                let news =
+                let state =
                     worker.silent.is_some() || worker.status.as_ref().is_none_or(|old| is_news(old, &status));
+                worker.moved |= worker
+                    .status
+                    .as_ref()
+                    .is_some_and(|old| old.ledger != status.ledger);
+                let is_due = worker.told.is_none_or(|told| now.duration_since(told) >= COUNTS);
                 (worker.status, worker.silent, worker.silent_since) = (Some(status), None, None);
-                news
+                let news = match state {
+                    true => News::State,
+                    false if worker.moved && is_due => News::Counts,
+                    false => return None,
+                };
+                (worker.told, worker.moved) = (Some(now), false);
+                Some(news)
             }
             Err(why) => {
                 let news = worker.silent.is_none();
                 worker.silent = Some(why);
                 worker.silent_since.get_or_insert(now);
-                news
+                news.then_some(News::State)
             }
         }
     }
@@ -105,4 +132,35 @@ fn is_news(old: &RouteStatus, new: &RouteStatus) -> bool {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_contract::status::Ledger;
+
+    use super::*;
+
+    #[test]
+    fn messages_that_moved_are_news_once_a_minute_and_none_is_forgotten() {
+        let workers = Workers::default();
+        let start = Instant::now();
+        let answer = |received: u64, seconds: u64| {
+            let status = RouteStatus {
+                ledger: Ledger {
+                    received,
+                    ..Ledger::default()
+                },
+                ..RouteStatus::default()
+            };
+            workers.answered("pod", Ok(status), start + Duration::from_secs(seconds))
+        };
+        assert_eq!(answer(1, 0), Some(News::State));
+        assert_eq!(answer(2, 15), None);
+        assert_eq!(answer(2, 30), None);
+        // Nothing moves now, but something has.
+        assert_eq!(answer(2, 61), Some(News::Counts));
+        assert_eq!(answer(2, 122), None);
+        assert_eq!(answer(3, 137), Some(News::Counts));
+        assert_eq!(answer(4, 152), None);
+    }
 }

@@ -10,7 +10,7 @@ use super::inputs::Inputs;
 use super::meta::Family;
 use super::probe::{self, Standing, Verdict};
 use super::stateful_set::{Workers, stateful_set};
-use super::{Desired, Rejection, budget, configuration, network_policy, pod, pod_monitor, service, valid};
+use super::{Checks, Desired, Rejection, budget, configuration, network_policy, pod, pod_monitor, service};
 use crate::names;
 use crate::settings::Settings;
 use crate::status::Reason;
@@ -55,10 +55,10 @@ pub enum Rollout {
 ///
 /// # Errors
 /// If the route cannot work before something is changed.
-pub fn route(inputs: &Inputs, settings: &Settings) -> Result<Plan, Rejection> {
+pub fn route(inputs: &Inputs, checks: &Checks, settings: &Settings) -> Result<Plan, Rejection> {
     let route = inputs.route.as_ref();
     let (broker, sink) = references(inputs)?;
-    valid::check_route(route, broker, sink)?;
+    checks.route(route, broker, sink)?;
     check_sessions(inputs, broker)?;
     let mut document = render(route, broker, sink)?;
     let family = Family::of(names::kind::ROUTE, route);

@@ -7,7 +7,7 @@ use millrace_contract::status::Problem;
 use millrace_crds::{KafkaSink, MqttBroker};
 use millrace_operator::observed::{self, Child, ChildKind, Family};
 use millrace_operator::plan::probe::{self, Standing};
-use millrace_operator::plan::{self, Rejection};
+use millrace_operator::plan::{self, Checks, Rejection};
 use millrace_operator::status::{self, Asked, BrokerFacts, Reason, SinkFacts, Workers};
 use millrace_operator::{Settings, names};
 use serde_json::Value;
@@ -246,7 +246,7 @@ fn rejected_broker() -> Said {
     let mut broker = object("MqttBroker");
     broker["spec"]["session"] = serde_json::json!({"keepAlive": "30h"});
     let broker: MqttBroker = typed(&broker);
-    let rejection = plan::check_broker(&broker).unwrap_err();
+    let rejection = Checks::default().broker(&broker).unwrap_err();
     World::new().broker_as(broker, Some(rejection), "The keep-alive is too long")
 }
 

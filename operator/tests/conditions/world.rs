@@ -12,7 +12,7 @@ use millrace_contract::probe::{Failure, Outcome, Report, SinkFound, TopicFound};
 use millrace_contract::status::{LaneState, LaneStatus, Phase, Problem, RouteStatus};
 use millrace_crds::api::TopicRouteStatus;
 use millrace_operator::observed::{self, ChildKind, Family, Observed, Owner, Seen, Workers};
-use millrace_operator::plan::{self, Inputs, Plan, Rejection, Rollout};
+use millrace_operator::plan::{self, Checks, Inputs, Plan, Rejection, Rollout};
 use millrace_operator::status::{self, RouteFacts};
 use millrace_operator::{Settings, names};
 use serde_json::{Value, json};
@@ -313,7 +313,7 @@ impl World {
     }
 
     fn plan(&self) -> Result<Plan, Rejection> {
-        let plan = plan::route(&self.inputs(), &self.settings)?;
+        let plan = plan::route(&self.inputs(), &Checks::default(), &self.settings)?;
         self.taken.clone().map_or(Ok(plan), Err)
     }
 

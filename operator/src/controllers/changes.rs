@@ -1,0 +1,178 @@
+//! What has happened to objects that users write, and whom it concerns.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use kube::core::DeserializeGuard;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Resource, ResourceExt};
+use millrace_crds::TopicRoute;
+
+use super::context::Context;
+use super::latest::Latest;
+use super::routes;
+use super::run::Stores;
+use crate::cluster::CustomResource;
+use crate::cluster::watch::{self, Scope};
+use crate::names::{self, Digest};
+use crate::observed::Owner;
+
+/// Something has happened.
+pub(super) enum Change {
+    /// A child has changed.
+    Child(Owner),
+    /// A worker has said something new.
+    Answered(Owner),
+    /// A worker has moved messages.
+    Counted(Owner),
+    /// One of our objects is as it was written now.
+    Written {
+        owner: Owner,
+        /// By somebody else, or it has been listed anew.
+        by_others: bool,
+        /// More has changed than concerns the object alone.
+        concerns_others: bool,
+    },
+    /// One of our objects is gone, which named these others.
+    Deleted(Owner, Vec<Reference>),
+}
+
+impl Change {
+    /// To which of our objects, or to a child of which.
+    pub(super) fn owner(&self) -> &Owner {
+        match self {
+            Self::Child(owner)
+            | Self::Answered(owner)
+            | Self::Counted(owner)
+            | Self::Written { owner, .. }
+            | Self::Deleted(owner, _) => owner,
+        }
+    }
+}
+
+/// What a route names: kind and name of a broker or a sink in its namespace, or [`SESSION`] and an id.
+pub(super) type Reference = (&'static str, String);
+
+/// The kind of a reference to a session of a given id.
+const SESSION: &str = "session";
+
+/// How changes of a kind are looked at.
+pub(super) struct Kind<K>
+where
+    K: CustomResource,
+{
+    /// One of [`names::kind`].
+    pub(super) name: &'static str,
+    /// Where its objects are.
+    pub(super) of: fn(&Stores) -> &Latest<K>,
+    /// Which others an object names.
+    pub(super) refers: fn(&K) -> Vec<Reference>,
+    /// What of an object concerns others.
+    pub(super) public: fn(&K) -> Digest,
+}
+
+impl<K: CustomResource> Kind<K> {
+    /// Watches the kind into its store.
+    pub(super) fn watch(
+        self,
+        scope: &Scope,
+        context: &Arc<Context>,
+        writer: Writer<DeserializeGuard<K>>,
+    ) -> BoxStream<'static, Change> {
+        let api = scope.api::<DeserializeGuard<K>>(context.cluster.client());
+        let context = Arc::clone(context);
+        let (mut known, mut listed) = (HashMap::new(), Vec::new());
+        watcher(api, watcher::Config::default().page_size(watch::PAGE))
+            .default_backoff()
+            .modify(|object| {
+                // A fifth of an object, and of no use here.
+                object.meta_mut().managed_fields = None;
+            })
+            .reflect(writer)
+            .flat_map(move |event| {
+                let changes = match event {
+                    Ok(Event::Apply(object)) => {
+                        let owner = owner_of_guard(self.name, &object);
+                        let public = object.0.as_ref().ok().map(self.public);
+                        let before = known.insert(owner.clone(), public);
+                        vec![Change::Written {
+                            by_others: !(self.of)(&context.stores).is_own(&object),
+                            concerns_others: before != Some(public),
+                            owner,
+                        }]
+                    }
+                    Ok(Event::Delete(object)) => {
+                        let owner = owner_of_guard(self.name, &object);
+                        known.remove(&owner);
+                        let referred = object.0.as_ref().map(self.refers).unwrap_or_default();
+                        vec![Change::Deleted(owner, referred)]
+                    }
+                    Ok(Event::Init) => {
+                        known.clear();
+                        listed.clear();
+                        Vec::new()
+                    }
+                    // The store has it when all are listed; a pass that came before would not find it.
+                    Ok(Event::InitApply(object)) => {
+                        let owner = owner_of_guard(self.name, &object);
+                        known.insert(owner.clone(), object.0.as_ref().ok().map(self.public));
+                        listed.push(Change::Written {
+                            owner,
+                            by_others: true,
+                            concerns_others: true,
+                        });
+                        Vec::new()
+                    }
+                    Ok(Event::InitDone) => std::mem::take(&mut listed),
+                    Err(error) => {
+                        tracing::warn!(%error, kind = self.name, "a watch was interrupted; it starts again");
+                        Vec::new()
+                    }
+                };
+                stream::iter(changes)
+            })
+            .boxed()
+    }
+}
+
+/// Whose object a guard holds, or would.
+pub(super) fn owner_of_guard<K: Resource<DynamicType = ()>>(
+    kind: &'static str,
+    guard: &DeserializeGuard<K>,
+) -> Owner {
+    Owner::of(kind, guard)
+}
+
+/// What of a broker or a sink concerns its routes: what users write. What it is like is found by each route's own probe.
+pub(super) fn endpoint<K: CustomResource>(object: &K) -> Digest {
+    names::digest(format!("{:?} {:?}", object.uid(), object.meta().generation).as_bytes())
+}
+
+/// What of a route concerns its broker, its sink and routes with its session: all but how many messages it has moved.
+pub(super) fn route(route: &TopicRoute) -> Digest {
+    let status = route.status.clone().map(routes::without_counts);
+    let status = serde_json::to_string(&status).unwrap_or_default();
+    names::digest(format!("{:?} {:?} {status}", route.uid(), route.metadata.generation).as_bytes())
+}
+
+/// The broker, the sink and the session that a route names.
+pub(super) fn refers(route: &TopicRoute) -> Vec<Reference> {
+    let broker = route
+        .spec
+        .from
+        .mqtt
+        .as_ref()
+        .map(|mqtt| (names::kind::BROKER, mqtt.broker_ref.name.clone()));
+    let sink = route
+        .spec
+        .to
+        .kafka
+        .as_ref()
+        .map(|kafka| (names::kind::SINK, kafka.sink_ref.name.clone()));
+    let session = route.spec.session_id.clone().map(|id| (SESSION, id));
+    broker.into_iter().chain(sink).chain(session).collect()
+}
