@@ -47,7 +47,7 @@ campaign: test-deps ## the long forms of the fault tests, about half an hour
 .PHONY: campaign-api
 campaign-api: test-deps ## 500 routes, 10,000 sequences and a kill after every write, against a real API server
 	e2e/kind/build binaries
-	MILLRACE_CAMPAIGN=long $(CARGO) test --release --workspace --test api_server -- --include-ignored --nocapture
+	MILLRACE_CAMPAIGN=long $(CARGO) test --release --workspace --test api_server -- --nocapture
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for five minutes, on stable Rust

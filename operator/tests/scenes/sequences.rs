@@ -401,7 +401,6 @@ fn unchanged(objects: &Objects) -> BTreeMap<String, Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes: make campaign-api"]
 async fn whatever_users_do_nothing_is_stuck_and_no_neighbour_is_hurt() {
     let _stage = STAGE.lock().await;
     let total: u64 = if is_long() { 10_000 } else { 150 };
@@ -446,10 +445,12 @@ async fn whatever_users_do_nothing_is_stuck_and_no_neighbour_is_hurt() {
                     refused: 0,
                 };
                 if let Err(error) = user.sequence().await {
-                    failed.push(format!(
-                        "sequence {number}: {error}\n  {}",
-                        user.done.join("\n  ")
-                    ));
+                    let report = format!("sequence {number}: {error}\n  {}", user.done.join("\n  "));
+                    eprintln!("{report}");
+                    failed.push(report);
+                }
+                if number % 500 == 499 {
+                    eprintln!("{} sequences have begun", number + 1);
                 }
                 refused.fetch_add(user.refused, Ordering::Relaxed);
             }
