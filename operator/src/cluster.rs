@@ -76,6 +76,15 @@ impl CustomResource for TopicRoute {}
 impl CustomResource for MqttBroker {}
 impl CustomResource for KafkaSink {}
 
+/// What the API server answered to a write: nothing if the object is gone, or cannot be read any more.
+fn as_it_is_now<K>(answer: Result<DeserializeGuard<K>, ClusterError>) -> Result<Option<K>, ClusterError> {
+    match answer {
+        Ok(DeserializeGuard(object)) => Ok(object.ok()),
+        Err(error) if error.is_gone() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether an object waits for the operator when it is deleted.
 pub fn has_finalizer(meta: &ObjectMeta) -> bool {
     meta.finalizers
@@ -340,17 +349,13 @@ impl Cluster {
             "status": status,
         });
         let params = PatchParams::apply(names::FIELD_MANAGER).force();
-        match self
+        let written = self
             .call_in_turn(
                 "patch_status",
                 api.patch_status(name, &params, &Patch::Apply(&patch)),
             )
-            .await
-        {
-            Ok(DeserializeGuard(object)) => Ok(object.ok()),
-            Err(error) if error.is_gone() => Ok(None),
-            Err(error) => Err(error),
-        }
+            .await;
+        as_it_is_now(written)
     }
 
     /// Says of an object that cannot be read that it cannot: the one thing that can be done about it. Never fails.
@@ -390,14 +395,10 @@ impl Cluster {
             field_manager: Some(names::FIELD_MANAGER.into()),
             ..PatchParams::default()
         };
-        match self
+        let written = self
             .call_in_turn("patch", api.patch(name, &params, &Patch::Merge(&patch)))
-            .await
-        {
-            Ok(DeserializeGuard(object)) => Ok(object.ok()),
-            Err(error) if error.is_gone() => Ok(None),
-            Err(error) => Err(error),
-        }
+            .await;
+        as_it_is_now(written)
     }
 
     /// The API of one of our kinds where an object is, and the object's name.

@@ -1,4 +1,4 @@
-//! What the operator has seen of its children: an index that watches feed and that decisions read. Pure.
+//! What the operator has seen of its children: an index that watches feed and that decisions read. No I/O.
 //!
 //! It holds the few facts that decisions need, and not the objects: a pod is some hundred bytes here.
 

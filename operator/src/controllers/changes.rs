@@ -32,8 +32,6 @@ pub(super) enum Change {
     /// One of our objects is as it was written now.
     Written {
         owner: Owner,
-        /// By somebody else, or it has been listed anew.
-        by_others: bool,
         /// More has changed than concerns the object alone.
         concerns_others: bool,
     },
@@ -52,13 +50,23 @@ impl Change {
             | Self::Deleted(owner, _) => owner,
         }
     }
+
+    /// Whether those that the object names, or that name it, are to be looked at.
+    pub(super) fn concerns_others(&self) -> bool {
+        match self {
+            // What matters to others of a child is in the status of its owner soon.
+            Self::Child(_) | Self::Counted(_) => false,
+            Self::Answered(_) | Self::Deleted(..) => true,
+            Self::Written { concerns_others, .. } => *concerns_others,
+        }
+    }
 }
 
 /// What a route names: kind and name of a broker or a sink in its namespace, or [`SESSION`] and an id.
 pub(super) type Reference = (&'static str, String);
 
 /// The kind of a reference to a session of a given id.
-const SESSION: &str = "session";
+pub(super) const SESSION: &str = "session";
 
 /// How changes of a kind are looked at.
 pub(super) struct Kind<K>
@@ -96,17 +104,19 @@ impl<K: CustomResource> Kind<K> {
             .flat_map(move |event| {
                 let changes = match event {
                     Ok(Event::Apply(object)) => {
-                        let owner = owner_of_guard(self.name, &object);
+                        let owner = Owner::of(self.name, &object);
                         let public = object.0.as_ref().ok().map(self.public);
-                        let before = known.insert(owner.clone(), public);
-                        vec![Change::Written {
-                            by_others: !(self.of)(&context.stores).is_own(&object),
-                            concerns_others: before != Some(public),
+                        let concerns_others = known.insert(owner.clone(), public) != Some(public);
+                        // The operator's own counts are no news to anybody.
+                        let is_news = concerns_others || !(self.of)(&context.stores).is_own(&object);
+                        let written = Change::Written {
                             owner,
-                        }]
+                            concerns_others,
+                        };
+                        is_news.then_some(written).into_iter().collect()
                     }
                     Ok(Event::Delete(object)) => {
-                        let owner = owner_of_guard(self.name, &object);
+                        let owner = Owner::of(self.name, &object);
                         known.remove(&owner);
                         let referred = object.0.as_ref().map(self.refers).unwrap_or_default();
                         vec![Change::Deleted(owner, referred)]
@@ -118,11 +128,10 @@ impl<K: CustomResource> Kind<K> {
                     }
                     // The store has it when all are listed; a pass that came before would not find it.
                     Ok(Event::InitApply(object)) => {
-                        let owner = owner_of_guard(self.name, &object);
+                        let owner = Owner::of(self.name, &object);
                         known.insert(owner.clone(), object.0.as_ref().ok().map(self.public));
                         listed.push(Change::Written {
                             owner,
-                            by_others: true,
                             concerns_others: true,
                         });
                         Vec::new()
@@ -137,14 +146,6 @@ impl<K: CustomResource> Kind<K> {
             })
             .boxed()
     }
-}
-
-/// Whose object a guard holds, or would.
-pub(super) fn owner_of_guard<K: Resource<DynamicType = ()>>(
-    kind: &'static str,
-    guard: &DeserializeGuard<K>,
-) -> Owner {
-    Owner::of(kind, guard)
 }
 
 /// What of a broker or a sink concerns its routes: what users write. What it is like is found by each route's own probe.

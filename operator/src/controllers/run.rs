@@ -16,7 +16,7 @@ use millrace_crds::{KafkaSink, MqttBroker, TopicRoute};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::changes::{self, Change, Kind, owner_of_guard, refers};
+use super::changes::{self, Change, Kind, Reference, refers};
 use super::context::{Context, route_owner};
 use super::latest::Latest;
 use super::{Error, brokers, lanes, routes, sinks};
@@ -206,97 +206,83 @@ impl Controllers {
     async fn request_all(&self, queues: &Queues) {
         let stores = &self.context.stores;
         for broker in stores.brokers.seen().state() {
-            send(&queues.brokers, &owner_of_guard(names::kind::BROKER, &broker)).await;
+            self.request(&Owner::of(names::kind::BROKER, broker.as_ref()), queues)
+                .await;
         }
         for sink in stores.sinks.seen().state() {
-            send(&queues.sinks, &owner_of_guard(names::kind::SINK, &sink)).await;
+            self.request(&Owner::of(names::kind::SINK, sink.as_ref()), queues)
+                .await;
         }
         for route in stores.routes.seen().state() {
-            let owner = owner_of_guard(names::kind::ROUTE, &route);
-            send(&queues.routes, &owner).await;
-            send(&queues.lanes, &owner).await;
+            self.request(&Owner::of(names::kind::ROUTE, route.as_ref()), queues)
+                .await;
         }
     }
 
     /// Has all objects looked at that a change concerns.
     async fn dispatch(&self, change: &Change, queues: &Queues) {
         let owner = change.owner();
-        let concerns_itself = !matches!(change, Change::Written { by_others: false, .. });
-        match owner.kind {
-            names::kind::ROUTE => {
-                if concerns_itself {
-                    send(&queues.routes, owner).await;
-                    send(&queues.lanes, owner).await;
-                }
-                // Its broker and sink hear what workers say, and topics that routes name.
-                let referred = match change {
-                    // The store has forgotten it.
-                    Change::Deleted(_, referred) => referred.clone(),
-                    // What matters to others of a child is in the route's status soon.
-                    Change::Child(_)
-                    | Change::Counted(_)
-                    | Change::Written {
-                        concerns_others: false,
-                        ..
-                    } => Vec::new(),
-                    Change::Answered(_) | Change::Written { .. } => {
-                        let route = self.context.stores.routes.get(&owner.namespace, &owner.name);
-                        route.map(|route| refers(&route)).unwrap_or_default()
-                    }
-                };
-                for (kind, name) in referred {
-                    let other = Owner {
-                        kind,
-                        namespace: owner.namespace.clone(),
-                        name,
-                    };
-                    match kind {
-                        names::kind::BROKER => send(&queues.brokers, &other).await,
-                        names::kind::SINK => send(&queues.sinks, &other).await,
-                        _ => self.request_sharers(owner, &other.name, queues).await,
-                    }
-                }
+        self.request(owner, queues).await;
+        if !change.concerns_others() {
+            return;
+        }
+        if owner.kind != names::kind::ROUTE {
+            let names_it = |(kind, name): Reference| kind == owner.kind && name == owner.name;
+            let concerns = |route: &TopicRoute| {
+                route.metadata.namespace.as_deref() == Some(&owner.namespace)
+                    && refers(route).into_iter().any(names_it)
+            };
+            return self.request_routes(concerns, queues).await;
+        }
+        // Its broker and sink hear what workers say, and topics that routes name.
+        let referred = match change {
+            // The store has forgotten it.
+            Change::Deleted(_, referred) => referred.clone(),
+            _ => {
+                let route = self.context.stores.routes.get(&owner.namespace, &owner.name);
+                route.map(|route| refers(&route)).unwrap_or_default()
             }
-            kind => {
-                match kind {
-                    _ if !concerns_itself => {}
-                    names::kind::BROKER => send(&queues.brokers, owner).await,
-                    _ => send(&queues.sinks, owner).await,
-                }
-                let concerns_routes = match change {
-                    Change::Written { concerns_others, .. } => *concerns_others,
-                    Change::Deleted(..) => true,
-                    Change::Child(_) | Change::Answered(_) | Change::Counted(_) => false,
+        };
+        for (kind, name) in referred {
+            if kind == changes::SESSION {
+                // It is another's now, or no longer.
+                let concerns = |route: &TopicRoute| {
+                    route.spec.session_id.as_deref() == Some(&name) && route_owner(route) != *owner
                 };
-                if !concerns_routes {
-                    return;
-                }
-                let mut routes = Vec::new();
-                self.context.stores.routes.visit(|route| {
-                    let is_near = route.metadata.namespace.as_deref() == Some(&owner.namespace);
-                    let mut references = refers(route).into_iter();
-                    if is_near && references.any(|(its, name)| its == kind && name == owner.name) {
-                        routes.push(route_owner(route));
-                    }
-                });
-                for route in routes {
-                    send(&queues.routes, &route).await;
-                }
+                self.request_routes(concerns, queues).await;
+            } else {
+                let other = Owner {
+                    kind,
+                    namespace: owner.namespace.clone(),
+                    name,
+                };
+                self.request(&other, queues).await;
             }
         }
     }
 
-    /// Has other routes with a session looked at: it is theirs now, or no longer.
-    async fn request_sharers(&self, owner: &Owner, session: &str, queues: &Queues) {
-        let mut sharers = Vec::new();
+    /// Has an object looked at.
+    async fn request(&self, owner: &Owner, queues: &Queues) {
+        match owner.kind {
+            names::kind::ROUTE => {
+                send(&queues.routes, owner).await;
+                send(&queues.lanes, owner).await;
+            }
+            names::kind::BROKER => send(&queues.brokers, owner).await,
+            _ => send(&queues.sinks, owner).await,
+        }
+    }
+
+    /// Has routes looked at because of what others are now.
+    async fn request_routes(&self, concerns: impl Fn(&TopicRoute) -> bool, queues: &Queues) {
+        let mut owners = Vec::new();
         self.context.stores.routes.visit(|route| {
-            let other = route_owner(route);
-            if route.spec.session_id.as_deref() == Some(session) && other != *owner {
-                sharers.push(other);
+            if concerns(route) {
+                owners.push(route_owner(route));
             }
         });
-        for route in sharers {
-            send(&queues.routes, &route).await;
+        for owner in owners {
+            send(&queues.routes, &owner).await;
         }
     }
 
@@ -317,7 +303,7 @@ impl Controllers {
             observed_pass(name, guard, of, context, reconcile).boxed()
         };
         let policy = move |guard: Arc<DeserializeGuard<K>>, _: &Failed, context: Arc<Context>| {
-            Action::requeue(context.backoff.failed(name, owner_of_guard(name, &guard)))
+            Action::requeue(context.backoff.failed(name, Owner::of(name, guard.as_ref())))
         };
         applier(
             pass,
@@ -378,7 +364,7 @@ where
         Ok(Ok(action)) => {
             context
                 .backoff
-                .forget(controller, owner_of_guard(controller, &guard));
+                .forget(controller, Owner::of(controller, guard.as_ref()));
             measured.outcome("ok");
             Ok(action)
         }

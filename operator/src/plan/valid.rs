@@ -8,7 +8,7 @@ use millrace_crds::{KafkaSink, ManifestFile, MqttBroker, Severity, TopicRoute, v
 use serde::Serialize;
 
 use super::Rejection;
-use crate::names::{self, Digest};
+use crate::names;
 use crate::observed::Owner;
 use crate::status::Reason;
 
@@ -21,8 +21,15 @@ pub struct Checks {
 
 #[derive(Debug)]
 struct Checked {
-    text: Digest,
+    objects: Vec<Written>,
     result: Result<(), Rejection>,
+}
+
+/// What an object is and how its user has written it: uid and generation.
+type Written = (Option<String>, Option<i64>);
+
+fn written<K: Resource>(object: &K) -> Written {
+    (object.meta().uid.clone(), object.meta().generation)
 }
 
 impl Checks {
@@ -31,7 +38,9 @@ impl Checks {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn broker(&self, broker: &MqttBroker) -> Result<(), Rejection> {
-        self.check(names::kind::BROKER, broker, [manifest(broker)])
+        self.remember(names::kind::BROKER, broker, vec![written(broker)], || {
+            check("MqttBroker", [manifest(broker)])
+        })
     }
 
     /// Checks a sink by itself.
@@ -39,7 +48,9 @@ impl Checks {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn sink(&self, sink: &KafkaSink) -> Result<(), Rejection> {
-        self.check(names::kind::SINK, sink, [manifest(sink)])
+        self.remember(names::kind::SINK, sink, vec![written(sink)], || {
+            check("KafkaSink", [manifest(sink)])
+        })
     }
 
     /// Checks a route with what it refers to.
@@ -49,8 +60,10 @@ impl Checks {
         broker: &MqttBroker,
         sink: &KafkaSink,
     ) -> Result<(), Rejection> {
-        let manifests = [manifest(route), manifest(broker), manifest(sink)];
-        self.check(names::kind::ROUTE, route, manifests)
+        let objects = vec![written(route), written(broker), written(sink)];
+        self.remember(names::kind::ROUTE, route, objects, || {
+            check("TopicRoute", [manifest(route), manifest(broker), manifest(sink)])
+        })
     }
 
     /// Forgets an object that is gone.
@@ -61,27 +74,23 @@ impl Checks {
             .remove(owner);
     }
 
-    fn check<K, const N: usize>(
+    fn remember<K: Resource<DynamicType = ()>>(
         &self,
         kind: &'static str,
         object: &K,
-        manifests: [ManifestFile; N],
-    ) -> Result<(), Rejection>
-    where
-        K: Resource<DynamicType = ()>,
-    {
+        objects: Vec<Written>,
+        check: impl FnOnce() -> Result<(), Rejection>,
+    ) -> Result<(), Rejection> {
         let owner = Owner::of(kind, object);
-        let texts: Vec<&str> = manifests.iter().map(|manifest| manifest.text.as_str()).collect();
-        let text = names::digest(texts.join("\n").as_bytes());
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = checked.get(&owner)
-            && before.text == text
+            && before.objects == objects
         {
             return before.result.clone();
         }
-        let result = check(&K::kind(&()), manifests);
+        let result = check();
         let now = Checked {
-            text,
+            objects,
             result: result.clone(),
         };
         checked.insert(owner, now);
@@ -95,9 +104,6 @@ fn manifest(object: &impl Serialize) -> ManifestFile {
     let mut object = serde_json::to_value(object).unwrap_or_default();
     if let Some(fields) = object.as_object_mut() {
         fields.remove("status");
-        if let Some(meta) = fields.get_mut("metadata").and_then(|meta| meta.as_object_mut()) {
-            meta.remove("resourceVersion");
-        }
     }
     ManifestFile {
         path: String::new(),
