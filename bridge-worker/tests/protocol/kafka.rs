@@ -36,9 +36,15 @@ impl MockKafka {
         kafka
     }
 
-    /// So many brokers and no topic.
+    /// So many brokers and no topic. They speak no version of Produce and Fetch in which a broker that leads a partition
+    /// no more says who does: where nobody leads, MockCluster reads that name through a null pointer.
     pub(crate) fn brokers(count: i32) -> Self {
         let cluster = MockCluster::new(count).expect("a mock cluster");
+        for (api, version) in [(Api::Produce, 9), (Api::Fetch, 11)] {
+            cluster
+                .apiversion(api, Some(0), Some(version))
+                .expect("an older version");
+        }
         let bootstrap = cluster.bootstrap_servers();
         let watcher = ClientConfig::new()
             .set("bootstrap.servers", &bootstrap)
@@ -85,8 +91,7 @@ impl MockKafka {
         }
     }
 
-    /// Takes no records for one topic of one partition. Only before the first record for it: MockCluster answers one that
-    /// is sent to a leader who is not any more by reading that leader's name, through a null pointer.
+    /// Takes no records for one topic of one partition.
     pub(crate) fn hold_topic(&self, topic: &str) {
         self.lead(topic, 0, None);
     }
