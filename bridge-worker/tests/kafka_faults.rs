@@ -502,25 +502,22 @@ fn a_partition_that_accepts_nothing_is_named() {
     worker.wait_for("no problem", |status| status.problems.is_empty());
 }
 
+/// One record at a time: MockCluster looks at no sequence numbers, so a new leader takes a batch before the old one has
+/// refused that before it, from which librdkafka concludes that both were taken.
 #[test]
-fn partitions_that_change_their_leaders_lose_nothing() {
+fn a_record_refused_by_a_leader_that_was_goes_to_the_next() {
     let (broker, kafka) = (ScriptedBroker::start(), MockKafka::brokers(2));
     kafka.topic("out.a", 2);
-    kafka.lead("out.a", 0, Some(1));
-    kafka.lead("out.a", 1, Some(2));
     let worker = Running::start(route(&broker, kafka.bootstrap()));
     let mut connection = session(&broker, false);
-    let mut sent = 0;
-    // The leaders change places while messages flow.
-    for (first, second) in [(2, 1), (1, 1), (2, 2), (1, 2)] {
-        connection.publish_all((sent + 1..=sent + 500).map(|id| {
-            let topic = format!("in/a/{}", id % 7);
-            Publish::new(&topic, id.to_string()).qos(1, id)
-        }));
+    let leaders = [(1, 2), (2, 1), (1, 1), (2, 2)];
+    for id in 1..=14 {
+        let (first, second) = leaders[usize::from(id) % leaders.len()];
         kafka.lead("out.a", 0, Some(first));
         kafka.lead("out.a", 1, Some(second));
-        connection.expect_pubacks(sent + 1..=sent + 500);
-        sent += 500;
+        let topic = format!("in/a/{}", id % 7);
+        connection.publish(Publish::new(&topic, id.to_string()).qos(1, id));
+        connection.expect_puback(id);
     }
     let mut values: Vec<u16> = kafka
         .values("out.a")
@@ -528,7 +525,6 @@ fn partitions_that_change_their_leaders_lose_nothing() {
         .map(|value| value.parse().unwrap())
         .collect();
     values.sort_unstable();
-    values.dedup();
-    assert_eq!(values, (1..=sent).collect::<Vec<_>>());
-    assert_eq!(worker.settled(u64::from(sent)).written, u64::from(sent));
+    assert_eq!(values, (1..=14).collect::<Vec<_>>());
+    assert_eq!(worker.settled(14).written, 14);
 }
