@@ -10,17 +10,22 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What may be done about topics, by pattern.
 pub(crate) type Policies = Vec<(TopicPattern, TopicPolicy)>;
 
+type Admin = AdminClient<DefaultClientContext>;
+
 /// Creates topics, and describes them.
 pub(crate) struct TopicMaker {
     policies: Policies,
-    admin: AdminClient<DefaultClientContext>,
+    config: ClientConfig,
+    /// `None` behind a request without an answer: the next is made by another client. One whose cluster was away can
+    /// have lost all its brokers, and then finds none again.
+    admin: Mutex<Option<Admin>>,
     runtime: tokio::runtime::Runtime,
     /// Topics created so far, by the index of their policy.
     created: Mutex<HashMap<usize, u32>>,
@@ -49,7 +54,8 @@ impl TopicMaker {
             .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
         Ok(Self {
             policies,
-            admin: AdminClient::from_config(config)?,
+            config: config.clone(),
+            admin: Mutex::new(Some(Admin::from_config(config)?)),
             runtime,
             created: Mutex::default(),
         })
@@ -88,9 +94,7 @@ impl TopicMaker {
             .operation_timeout(Some(TIMEOUT))
             .request_timeout(Some(TIMEOUT));
         let topic = new_topic(name, policy);
-        let outcome = self
-            .runtime
-            .block_on(self.admin.create_topics([&topic], &options));
+        let outcome = self.ask(async |admin| admin.create_topics([&topic], &options).await);
         match outcome.map(|results| results.into_iter().next()) {
             Ok(Some(Ok(_))) => {
                 *created += 1;
@@ -115,13 +119,22 @@ impl TopicMaker {
     /// client describe configurations.
     pub(super) fn describe(&self, topic: &str) -> Option<HashMap<String, Option<String>>> {
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
-        let outcome = self.runtime.block_on(
-            self.admin
-                .describe_configs(&[ResourceSpecifier::Topic(topic)], &options),
-        );
+        let topic = [ResourceSpecifier::Topic(topic)];
+        let outcome = self.ask(async |admin| admin.describe_configs(&topic, &options).await);
         let resource = outcome.ok()?.into_iter().next()?.ok()?;
         let entries = resource.entries.into_iter();
         Some(entries.map(|entry| (entry.name, entry.value)).collect())
+    }
+
+    fn ask<T>(&self, request: impl AsyncFnOnce(&Admin) -> KafkaResult<T>) -> KafkaResult<T> {
+        let mut kept = self.admin.lock().unwrap_or_else(PoisonError::into_inner);
+        let admin = match kept.take() {
+            Some(admin) => admin,
+            None => Admin::from_config(&self.config)?,
+        };
+        let answer = self.runtime.block_on(request(&admin));
+        *kept = answer.is_ok().then_some(admin);
+        answer
     }
 }
 
@@ -135,4 +148,34 @@ fn new_topic<'a>(name: &'a str, policy: &'a TopicPolicy) -> NewTopic<'a> {
         topic = topic.set("min.insync.replicas", "2");
     }
     topic
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_got_no_answer_is_replaced() {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", "127.0.0.1:1");
+        let pattern = TopicPattern::parse("*").expect("a pattern");
+        let policy = TopicPolicy {
+            pattern: "*".into(),
+            create: Create::IfMissing,
+            max_topics: 1,
+            partitions: 1,
+            replication_factor: 1,
+            config: Default::default(),
+        };
+        let maker = TopicMaker::new(vec![(pattern, policy)], &config).expect("a maker");
+        let has_client = || {
+            let kept = maker.admin.lock().expect("no panic under it");
+            kept.is_some()
+        };
+        assert!(has_client());
+        assert!(matches!(maker.make("out"), Made::Trouble(_)));
+        assert!(!has_client());
+        // By another client, not a panic about none.
+        assert!(matches!(maker.make("out"), Made::Trouble(_)));
+    }
 }

@@ -6,7 +6,7 @@ docs/install.md says what each rule is for.
 {{- define "millrace.rules" -}}
 - apiGroups: [millrace.dev]
   resources: [mqttbrokers, kafkasinks, topicroutes]
-  verbs: [get, list, watch, patch]
+  verbs: [list, watch, patch]
 - apiGroups: [millrace.dev]
   resources: [mqttbrokers/status, kafkasinks/status, topicroutes/status]
   verbs: [patch]

@@ -48,7 +48,7 @@ const CHILD: &str = "get list watch create patch delete";
 fn expected() -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
     for kind in ["mqttbrokers", "kafkasinks", "topicroutes"] {
-        lines.insert(format!("millrace.dev/{kind}: get list watch patch"));
+        lines.insert(format!("millrace.dev/{kind}: list watch patch"));
         lines.insert(format!("millrace.dev/{kind}/status: patch"));
     }
     lines.insert("millrace.dev/topicroutes/finalizers: update".to_owned());
