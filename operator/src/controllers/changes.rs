@@ -107,8 +107,9 @@ impl<K: CustomResource> Kind<K> {
                         let owner = Owner::of(self.name, &object);
                         let public = object.0.as_ref().ok().map(self.public);
                         let concerns_others = known.insert(owner.clone(), public) != Some(public);
+                        let is_own = (self.of)(&context.stores).shows_own(&object);
                         // The operator's own counts are no news to anybody.
-                        let is_news = concerns_others || !(self.of)(&context.stores).is_own(&object);
+                        let is_news = concerns_others || !is_own;
                         let written = Change::Written {
                             owner,
                             concerns_others,

@@ -81,13 +81,19 @@ where
         }
     }
 
-    /// Whether an object is as the operator itself has just written it.
-    pub(super) fn is_own(&self, object: &DeserializeGuard<K>) -> bool {
+    /// Whether a watch shows an object, which is in the store now, as the operator itself has just written it. It is
+    /// kept once from then on: no pass need follow that would notice.
+    pub(super) fn shows_own(&self, object: &DeserializeGuard<K>) -> bool {
         let Ok(seen) = &object.0 else { return false };
-        match self.lock().get(&key(seen)) {
+        let (key, mut written) = (key(seen), self.lock());
+        let is_own = match written.get(&key) {
             Some(Written::Object(own)) => own.meta().resource_version == seen.meta().resource_version,
             _ => false,
+        };
+        if is_own {
+            written.remove(&key);
         }
+        is_own
     }
 
     /// Nothing holds an object any more, and it is being deleted.
@@ -159,8 +165,10 @@ mod tests {
         // What somebody else wrote before.
         show(&mut writer, object("a", "10"));
         assert_eq!(version(&latest).as_deref(), Some("11"));
-        assert!(!latest.is_own(&DeserializeGuard(Ok(object("a", "10")))));
-        assert!(latest.is_own(&DeserializeGuard(Ok(object("a", "11")))));
+        assert!(!latest.shows_own(&DeserializeGuard(Ok(object("a", "10")))));
+        show(&mut writer, object("a", "11"));
+        assert!(latest.shows_own(&DeserializeGuard(Ok(object("a", "11")))));
+        assert!(latest.lock().is_empty());
         show(&mut writer, object("a", "12"));
         assert_eq!(version(&latest).as_deref(), Some("12"));
         assert!(latest.lock().is_empty());
