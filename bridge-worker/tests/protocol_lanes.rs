@@ -128,6 +128,7 @@ fn the_highest_generation_counts_wherever_it_comes_from() {
         lane,
         ordinal,
         state: Ownership::Owned,
+        since: 1,
     };
     worker.record(&LaneRecord {
         generation: 5,

@@ -2,9 +2,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_contract::status::{RouteStatus, Status};
-use millrace_testkit::{Observer, Publisher, check, wait_until};
+use millrace_testkit::{Observer, Publisher, Records, Verdict, check, wait_until};
 
-use crate::{Brokers, Manifests, Namespace, RouteHandle, SOON, kubectl};
+use crate::{Brokers, Manifests, Namespace, RouteHandle, SOON, try_kubectl};
 
 /// Messages per second of the load.
 pub const RATE: f64 = 2_000.0;
@@ -102,19 +102,20 @@ impl Plant {
         self.of_workers(".metadata.uid")
     }
 
-    /// What each worker says at `/status`.
+    /// What each worker that answers says at `/status`.
     pub fn statuses(&self) -> Vec<RouteStatus> {
-        let asked = self.of_workers(".metadata.name").into_iter().flat_map(|pod| {
+        let asked = self.of_workers(".metadata.name").into_iter().filter_map(|pod| {
             let path = format!(
                 "/api/v1/namespaces/{}/pods/{pod}:9090/proxy/status",
                 self.namespace.name()
             );
-            let json = kubectl(&["get", "--raw", &path]);
+            // A pod that starts or goes does not.
+            let json = try_kubectl(&["get", "--raw", &path]).ok()?;
             let status: Status =
                 serde_json::from_str(&json).unwrap_or_else(|error| panic!("{pod}: {error}: {json}"));
-            status.routes
+            Some(status.routes)
         });
-        asked.collect()
+        asked.flatten().collect()
     }
 
     /// Waits until Kafka has what was acknowledged by now, and two seconds of load more.
@@ -151,13 +152,14 @@ impl Plant {
         });
     }
 
-    /// Compares the accounts of both ends.
-    pub fn finish(self) {
+    /// Compares the accounts of both ends: nothing is missing.
+    pub fn finish(self) -> (Verdict, Records) {
         let report = self.publisher.finish(SOON);
         let others = self.others.len() as u64;
         self.observer.wait_for(report.acknowledged() + others, SOON);
         let records = self.observer.finish().without(&self.others);
-        check(&report, &records).assert_nothing_lost();
+        let verdict = check(&report, &records);
+        verdict.assert_nothing_lost();
         eprintln!(
             "{} sent, {} acknowledged, {} in Kafka, {} distinct",
             report.sent(),
@@ -165,6 +167,7 @@ impl Plant {
             records.seen().len(),
             records.distinct()
         );
+        (verdict, records)
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Manifests {
     pub spec: String,
     /// `PerTopic` or `Unordered`.
     pub ordering: &'static str,
+    /// Lanes of the route.
+    pub lanes: u16,
     /// Filters below the route's name.
     pub filters: Vec<String>,
     /// Beside `urls`: indented by two.
@@ -37,6 +39,7 @@ impl Manifests {
             topic: format!("{name}-{}", now_micros()),
             spec: "  replicas: 2\n".to_owned(),
             ordering: "PerTopic",
+            lanes: 4,
             filters: (0..FILTERS).map(|filter| format!("{filter}/+key")).collect(),
             broker: String::new(),
             port: 1883,
@@ -50,6 +53,7 @@ impl Manifests {
             topic,
             spec,
             ordering,
+            lanes,
             filters,
             broker,
             port,
@@ -81,7 +85,7 @@ spec:
       brokerRef: {{name: plant}}
       subscriptions:
 {filters}      ordering: {ordering}
-      lanes: 4
+      lanes: {lanes}
   to:
     kafka: {{sinkRef: {{name: main}}, topic: {topic}}}
 "

@@ -43,7 +43,9 @@ fn another_image_replaces_the_workers_one_by_one_and_loses_nothing() {
     plant.route().wait_applied(SOON);
     plant.route().wait_ready();
     plant.wait_flow("all workers have another image");
-    for status in plant.statuses() {
+    let statuses = plant.statuses();
+    assert_eq!(statuses.len(), 2, "every worker answers");
+    for status in statuses {
         let mut lanes = status
             .lanes
             .iter()

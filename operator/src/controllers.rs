@@ -16,6 +16,7 @@ mod nudges;
 mod pace;
 mod routes;
 mod run;
+mod silences;
 mod sinks;
 
 pub use context::Context;

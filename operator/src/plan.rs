@@ -27,5 +27,5 @@ pub use inputs::{Inputs, blocking, workers};
 pub use meta::Family;
 pub(crate) use pod::secret_file;
 pub use rejection::Rejection;
-pub use route::{Plan, Rollout, render, route};
+pub use route::{Plan, Rollout, goal, render, route};
 pub use valid::Checks;

@@ -14,7 +14,7 @@ mod leave;
 pub mod probe;
 pub mod status;
 
-pub use assignment::{Assignment, LaneOwner, LaneRecord, Ownership};
+pub use assignment::{Assignment, Heard, LaneOwner, LaneRecord, Ownership};
 pub use document::{
     Broker, Compression, Create, Credentials, Document, ErrorAction, Lanes, Live, Mapping, OnError, Ordering,
     PayloadFormat, Producer, Propagate, ProtocolVersion, Retired, RouteId, Settings, SharedSubscriptions,

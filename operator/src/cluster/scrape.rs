@@ -1,11 +1,12 @@
 //! Asks workers for their status.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -16,11 +17,15 @@ use crate::names;
 use crate::observed::{News, Observed, Owner, Workers};
 
 /// How often it is looked who is to be asked.
-const TICK: Duration = Duration::from_millis(500);
-/// How often a worker is asked that something is expected of.
-const CLOSE: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(200);
+/// How often a worker is asked that is not well.
+const UNWELL: Duration = Duration::from_secs(1);
+/// How often a worker is asked that something is expected of: a lane that moves waits for it.
+const CLOSE: Duration = Duration::from_millis(200);
 /// How long a worker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How often what is known of workers that are gone is forgotten.
+const SWEEP: Duration = Duration::from_secs(60);
 /// Workers asked at the same time.
 const AT_ONCE: usize = 16;
 /// The largest answer taken, in bytes.
@@ -42,37 +47,53 @@ pub async fn run(
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut last_sweep = Instant::now();
+    let (mut waiting, mut under_way) = (VecDeque::new(), FuturesUnordered::new());
+    // Those that wait and those under way, by uid.
+    let mut asked: HashSet<String> = HashSet::new();
     loop {
-        ticks.tick().await;
-        let now = Instant::now();
-        if now - last_sweep > Duration::from_secs(60) {
-            let mut alive = HashSet::new();
-            observed.visit_workers(|_, uid, _| {
-                alive.insert(uid.to_owned());
-            });
-            workers.retain(&alive);
-            last_sweep = now;
-        }
-        let mut due = Vec::new();
-        observed.visit_workers(|owner, uid, pod| {
-            let close = !pod.ready || pod.deleting;
-            if workers.is_due(uid, now, if close { CLOSE } else { interval }, CLOSE) {
-                let ip = pod.ip.clone().unwrap_or_default();
-                due.push((owner.clone(), uid.to_owned(), ip));
-            }
-        });
-        stream::iter(due)
-            .for_each_concurrent(AT_ONCE, |(owner, uid, ip)| {
-                let (client, workers, news) = (&client, &workers, &news);
-                async move {
-                    let answer = ask(client, &owner, &uid, &ip).await;
-                    if let Some(what) = workers.answered(&uid, answer, Instant::now()) {
-                        news(owner, what);
-                    }
+        tokio::select! {
+            _ = ticks.tick() => {
+                let now = Instant::now();
+                if now - last_sweep > SWEEP {
+                    sweep(&observed, &workers);
+                    last_sweep = now;
                 }
-            })
-            .await;
+                observed.visit_workers(|owner, uid, pod| {
+                    let unwell = !pod.ready || pod.deleting;
+                    let interval = if unwell { UNWELL } else { interval };
+                    if workers.is_due(uid, now, interval, CLOSE) && asked.insert(uid.to_owned()) {
+                        let ip = pod.ip.clone().unwrap_or_default();
+                        waiting.push_back((owner.clone(), uid.to_owned(), ip));
+                    }
+                });
+            }
+            Some((owner, uid, answer)) = under_way.next() => {
+                asked.remove::<String>(&uid);
+                if let Some(what) = workers.answered(&uid, answer, Instant::now()) {
+                    news(owner, what);
+                }
+            }
+        }
+        // One that is silent keeps no other waiting.
+        while under_way.len() < AT_ONCE
+            && let Some((owner, uid, ip)) = waiting.pop_front()
+        {
+            let client = &client;
+            under_way.push(async move {
+                let answer = ask(client, &owner, &uid, &ip).await;
+                (owner, uid, answer)
+            });
+        }
     }
+}
+
+/// Forgets workers that are gone.
+fn sweep(observed: &Observed, workers: &Workers) {
+    let mut alive = HashSet::new();
+    observed.visit_workers(|_, uid, _| {
+        alive.insert(uid.to_owned());
+    });
+    workers.retain(&alive);
 }
 
 async fn ask(

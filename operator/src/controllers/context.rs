@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millrace_crds::{KafkaSink, MqttBroker, TopicRoute};
 
@@ -7,12 +8,16 @@ use super::backoff::Backoff;
 use super::nudges::Nudges;
 use super::pace::Pace;
 use super::run::Stores;
+use super::silences::AllSilences;
 use crate::cluster::Cluster;
 use crate::metrics::Metrics;
 use crate::names;
 use crate::observed::{Family, Observed, Owner, PodSeen, WorkerSeen, Workers};
 use crate::plan::{self, Checks};
 use crate::settings::Settings;
+
+/// `timeouts.failover` by default.
+const FAILOVER: Duration = Duration::from_secs(15);
 
 /// What all controllers work with.
 pub struct Context {
@@ -32,6 +37,8 @@ pub struct Context {
     pub backoff: Backoff,
     /// When counts were last written into a status.
     pub ledger_pace: Pace,
+    /// Since when workers have not answered.
+    pub silences: AllSilences,
     /// When pods were last nudged.
     pub nudges: Nudges,
     /// What is counted.
@@ -49,6 +56,7 @@ impl Context {
         }
         self.backoff.gone(owner);
         self.ledger_pace.forget(owner);
+        self.silences.forget(owner);
         self.cluster.forget(owner);
         self.checks.forget(owner);
     }
@@ -96,4 +104,10 @@ impl Context {
 /// The owner that is a route.
 pub(super) fn route_owner(route: &TopicRoute) -> Owner {
     Owner::of(names::kind::ROUTE, route)
+}
+
+/// How long a worker may say nothing before it is passed over. Where a route says nothing that can be read, as by
+/// default.
+pub(super) fn failover(route: &TopicRoute) -> Duration {
+    route.spec.timeouts.failover.parse().unwrap_or(FAILOVER)
 }

@@ -1,17 +1,19 @@
 //! Lanes: who owns which, and every worker told so.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::runtime::controller::Action;
-use millrace_contract::LaneRecord;
+use millrace_contract::{LaneRecord, Ownership};
 use millrace_crds::TopicRoute;
 
 use super::Error;
-use super::context::{Context, route_owner};
+use super::context::{Context, failover, route_owner};
 use crate::names;
 use crate::observed::{Child, ChildKind, Family, PodSeen, Seen, WorkerSeen};
-use crate::plan::{self, lanes};
+use crate::plan;
+use crate::plan::lanes::{self, PodView, Said};
 
 /// A pass without a cause.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -25,7 +27,9 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
     let Some(record) = write_record(&route, &family, context).await? else {
         return Ok(Action::requeue(RESYNC));
     };
+    context.silences.seen(&owner, record.generation);
     let live = live_hash(&family);
+    let moving = record.lanes.iter().any(|owner| owner.state != Ownership::Owned);
     let mut waiting = false;
     for (child, pod) in plan::workers(&family) {
         if pod.deleting {
@@ -33,11 +37,13 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
         }
         let worker = context.workers.of(&child.uid);
         let settled = is_settled(&worker, &record, &live);
-        context.workers.watch(&child.uid, !settled);
+        context.workers.watch(&child.uid, moving || !settled);
         waiting |= !settled;
         tell(&record, &live, child, pod, &owner.namespace, context).await?;
     }
-    Ok(Action::requeue(if waiting { AGAIN } else { RESYNC }))
+    let next = if waiting || moving { AGAIN } else { RESYNC };
+    let lost = context.silences.next(&owner, Instant::now(), failover(&route));
+    Ok(Action::requeue(lost.unwrap_or(next).min(next)))
 }
 
 /// The record as it is now, written anew if it has to change. None while there are no workers to own anything.
@@ -46,23 +52,23 @@ async fn write_record(
     family: &Family,
     context: &Context,
 ) -> Result<Option<LaneRecord>, Error> {
-    let name = names::lanes(&route_owner(route).name);
-    let seen = family.get(&(ChildKind::ConfigMap, name));
+    let owner = route_owner(route);
+    let seen = family.get(&(ChildKind::ConfigMap, names::lanes(&owner.name)));
     let old = match seen.map(|child| &child.seen) {
         Some(Seen::Lanes(record)) => Some(record),
         _ => None,
     };
-    let set = family.values().find_map(|child| match &child.seen {
-        Seen::Set(set) => Some(set),
-        _ => None,
-    });
     let new = if route.metadata.deletion_timestamp.is_some() {
         lanes::leaving(old)
+    } else if family.values().any(|child| matches!(child.seen, Seen::Set(_))) {
+        let (goal, now) = (plan::goal(route), Instant::now());
+        let pods = views(family, context);
+        let crew = context
+            .silences
+            .crew(&owner, &pods, old, goal, now, failover(route));
+        lanes::next(old, goal, &crew)
     } else {
-        let Some(set) = set else { return Ok(old.cloned()) };
-        let lanes = route.spec.from.mqtt.as_ref().map_or(1, |mqtt| mqtt.lanes);
-        let lanes = u16::try_from(lanes).unwrap_or(1).max(1);
-        lanes::next(old, lanes, u16::try_from(set.replicas).unwrap_or_default())
+        return Ok(old.cloned());
     };
     let Some(new) = new else { return Ok(old.cloned()) };
     let family_of = plan::Family::of(names::kind::ROUTE, route);
@@ -76,6 +82,22 @@ async fn write_record(
         Err(error) if error.is_conflict() => Ok(old.cloned()),
         Err(error) => Err(Error::Lanes(error)),
     }
+}
+
+/// The workers as they are seen, by ordinal. A pod that has come to an end is none.
+fn views(family: &Family, context: &Context) -> BTreeMap<u16, PodView> {
+    let pods = plan::workers(family).filter(|(_, pod)| !pod.finished);
+    let view = |(child, pod): (&Child, &PodSeen)| {
+        let worker = context.workers.of(&child.uid);
+        let said = worker.status.as_ref().filter(|_| worker.answers()).map(Said::of);
+        let view = PodView {
+            said,
+            answered: worker.answered,
+            going: pod.deleting,
+        };
+        Some((pod.ordinal()?, view))
+    };
+    pods.filter_map(view).collect()
 }
 
 fn live_hash(family: &Family) -> String {

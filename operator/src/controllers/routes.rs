@@ -8,7 +8,7 @@ use kube::runtime::controller::Action;
 use millrace_crds::TopicRoute;
 use millrace_crds::api::TopicRouteStatus;
 
-use super::context::{Context, route_owner};
+use super::context::{Context, failover, route_owner};
 use super::{Error, endpoint, leaving};
 use crate::cluster::{ClusterError, has_finalizer};
 use crate::names;
@@ -18,8 +18,6 @@ use crate::status::{self, Reason, RouteFacts};
 
 /// A pass without a cause: what a lost event hid is found by then.
 const RESYNC: Duration = Duration::from_secs(300);
-/// How long a worker may be away where a route says nothing that can be read.
-const FAILOVER: Duration = Duration::from_secs(15);
 /// How often it is looked after a worker that goes.
 const GOING: Duration = Duration::from_secs(5);
 
@@ -115,9 +113,9 @@ async fn scale(plan: &Plan, family: &Family, context: &Context) -> Result<(), Er
     let name = names::workers(&owner.name);
     let set = family.get(&(ChildKind::StatefulSet, name.clone()));
     match set.map(|child| &child.seen) {
-        Some(Seen::Set(set)) if set.replicas != i32::from(plan.workers) => context
+        Some(Seen::Set(set)) if set.replicas != i32::from(plan.pods) => context
             .cluster
-            .scale(owner, &name, plan.workers)
+            .scale(owner, &name, plan.pods)
             .await
             .map_err(Error::Apply),
         _ => Ok(()),
@@ -173,10 +171,11 @@ fn stranded<'f>(
     family: &'f Family,
     context: &Context,
 ) -> impl Iterator<Item = (&'f Child, &'f PodSeen)> {
-    let failover = route.spec.timeouts.failover.parse().unwrap_or(FAILOVER);
+    let failover = failover(route);
     plan::workers(family).filter(move |(child, pod)| {
-        let silent = context.workers.of(&child.uid).silent_since;
-        pod.deleting && silent.is_some_and(|since| since.elapsed() >= failover)
+        let worker = context.workers.of(&child.uid);
+        let answered = worker.answered.is_none_or(|at| at.elapsed() >= failover);
+        pod.deleting && worker.is_silent() && answered
     })
 }
 
@@ -189,17 +188,19 @@ async fn write_status(
     context: &Context,
 ) -> Result<Action, Error> {
     // What was just written has not been seen yet; the events about it bring the next pass.
+    let settling = context.silences.settling(&route_owner(route), failover(route));
     let facts = RouteFacts {
         route,
         plan,
         refused,
         set: inputs.set(),
         workers: context.answers(&inputs.family),
+        moving: settling.is_some(),
         now: inputs.now,
     };
     let new = status::route(&facts);
     let old = route.status.clone().unwrap_or_default();
-    let soon = inputs.next_change(plan.ok());
+    let soon = inputs.next_change(plan.ok()).into_iter().chain(settling).min();
     if same_but_counts(&old, &new) {
         if old.ledger == new.ledger {
             return Ok(Action::requeue(soon.unwrap_or(RESYNC)));

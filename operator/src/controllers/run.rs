@@ -91,6 +91,7 @@ impl Controllers {
             checks: Default::default(),
             backoff: Default::default(),
             ledger_pace: Default::default(),
+            silences: Default::default(),
             nudges: Default::default(),
             metrics,
         });

@@ -11,8 +11,10 @@ pub struct WorkerSeen {
     pub status: Option<RouteStatus>,
     /// Why it did not answer the last time it was asked.
     pub silent: Option<String>,
-    /// Since when it has not answered.
-    pub silent_since: Option<Instant>,
+    /// How often in a row it has not.
+    pub unanswered: u32,
+    /// When it last did.
+    pub answered: Option<Instant>,
     /// When it was last asked.
     pub asked: Option<Instant>,
     /// When its answer was last news.
@@ -20,6 +22,21 @@ pub struct WorkerSeen {
     /// It has moved messages since.
     pub moved: bool,
 }
+
+impl WorkerSeen {
+    /// Whether what it said last still counts: one question without an answer is no sign.
+    pub fn answers(&self) -> bool {
+        self.status.is_some() && !self.is_silent()
+    }
+
+    /// Whether it has been asked in vain.
+    pub fn is_silent(&self) -> bool {
+        self.unanswered >= FAILURES
+    }
+}
+
+/// Questions without an answer, in a row, after which a worker counts as silent.
+const FAILURES: u32 = 2;
 
 /// What is new in a worker's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +102,8 @@ impl Workers {
                     .as_ref()
                     .is_some_and(|old| old.ledger != status.ledger);
                 let is_due = worker.told.is_none_or(|told| now.duration_since(told) >= COUNTS);
-                (worker.status, worker.silent, worker.silent_since) = (Some(status), None, None);
+                (worker.status, worker.silent) = (Some(status), None);
+                (worker.unanswered, worker.answered) = (0, Some(now));
                 let news = match state {
                     true => News::State,
                     false if worker.moved && is_due => News::Counts,
@@ -95,10 +113,9 @@ impl Workers {
                 Some(news)
             }
             Err(why) => {
-                let news = worker.silent.is_none();
                 worker.silent = Some(why);
-                worker.silent_since.get_or_insert(now);
-                news.then_some(News::State)
+                worker.unanswered = worker.unanswered.saturating_add(1);
+                (worker.unanswered <= FAILURES).then_some(News::State)
             }
         }
     }

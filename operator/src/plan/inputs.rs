@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use millrace_contract::Live;
+use millrace_contract::{LaneRecord, Live};
 use millrace_crds::{KafkaSink, MqttBroker, TopicRoute};
 
 use crate::observed::{self, Child, JobSeen, PodSeen, Seen, SetSeen};
@@ -49,6 +49,14 @@ impl Inputs {
     pub fn live(&self) -> Option<(&str, &Live)> {
         self.family.values().find_map(|child| match &child.seen {
             Seen::Live(hash, live) => Some((hash.as_str(), live.as_ref())),
+            _ => None,
+        })
+    }
+
+    /// Who owns which lane.
+    pub fn record(&self) -> Option<&LaneRecord> {
+        self.family.values().find_map(|child| match &child.seen {
+            Seen::Lanes(record) => Some(record),
             _ => None,
         })
     }

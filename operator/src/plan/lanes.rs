@@ -1,98 +1,371 @@
-//! Which worker is to own which lane: pure.
+//! Who is to own which lane: pure.
+//!
+//! A lane that changes its owner is first Releasing: the old owner confirms what it has read and disconnects, and says so.
+//! Only then it is Owned by the new one. A worker that says nothing for `timeouts.failover` is passed over; should it
+//! run on, the broker keeps it out, because it allows one connection for each client id.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
+use millrace_contract::status::{LaneState, RouteStatus};
 use millrace_contract::{LaneOwner, LaneRecord, Ownership};
 
-/// The record that follows `record` when a route has `lanes` lanes and `workers` workers; none if it is right as it
-/// is. Balanced, counts differ by at most one, and sticky: as few lanes as possible change their owner.
-pub fn next(record: Option<&LaneRecord>, lanes: u16, workers: u16) -> Option<LaneRecord> {
-    let old: BTreeMap<u16, &LaneOwner> = record
-        .into_iter()
-        .flat_map(|record| &record.lanes)
-        .map(|owner| (owner.lane, owner))
-        .collect();
-    let owners = owners(&old, lanes, workers);
-    follow(record, owners)
+/// What the record is to come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Goal {
+    /// Lanes of the route.
+    pub lanes: u16,
+    /// Workers that are to own them.
+    pub workers: u16,
+}
+
+/// The workers of a route, by ordinal.
+pub type Crew = BTreeMap<u16, Member>;
+
+/// What is known of the worker with an ordinal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Member {
+    /// What it says, if it answers.
+    pub said: Option<Said>,
+    /// Its pod has been told to go.
+    pub going: bool,
+    /// It has not answered for `timeouts.failover`.
+    pub lost: bool,
+    /// It has no pod, so it has no connection.
+    pub absent: bool,
+}
+
+/// What a worker says of its lanes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// The generation it acts by.
+    pub generation: u64,
+    /// Lanes that it reads, or may read again by itself.
+    pub held: BTreeSet<u16>,
+    /// Lanes whose sessions it has ended.
+    pub left: BTreeSet<u16>,
+}
+
+impl Said {
+    /// From a worker's answer.
+    pub fn of(status: &RouteStatus) -> Self {
+        let lanes = |is: fn(LaneState) -> bool| {
+            let lanes = status.lanes.iter().filter(|lane| is(lane.state));
+            lanes.map(|lane| lane.lane).collect()
+        };
+        Self {
+            generation: status.generation,
+            held: lanes(|state| !matches!(state, LaneState::Down | LaneState::Idle | LaneState::Left)),
+            left: lanes(|state| state == LaneState::Left),
+        }
+    }
+}
+
+/// What is seen of a worker's pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodView {
+    /// What the worker says, if it answers.
+    pub said: Option<Said>,
+    /// When it answered last.
+    pub answered: Option<Instant>,
+    /// It has been told to go.
+    pub going: bool,
+}
+
+/// Since when workers have not answered, by ordinal.
+#[derive(Clone, Debug, Default)]
+pub struct Silences {
+    since: BTreeMap<u16, Instant>,
+}
+
+impl Silences {
+    /// All that may own lanes, or do, as they are now.
+    pub fn crew(
+        &mut self,
+        pods: &BTreeMap<u16, PodView>,
+        record: Option<&LaneRecord>,
+        goal: Goal,
+        now: Instant,
+        failover: Duration,
+    ) -> Crew {
+        let owners = record
+            .into_iter()
+            .flat_map(|record| &record.lanes)
+            .map(|owner| owner.ordinal);
+        let ordinals: BTreeSet<u16> = owners.chain(0..goal.workers).collect();
+        // Without workers nobody is expected to answer.
+        self.since
+            .retain(|ordinal, _| goal.workers > 0 && ordinals.contains(ordinal));
+        let member = |ordinal| {
+            let pod = pods.get(&ordinal);
+            let said = pod.and_then(|pod| pod.said.clone());
+            if said.is_some() {
+                self.since.remove(&ordinal);
+            } else if goal.workers > 0 {
+                let answered = pod.and_then(|pod| pod.answered).unwrap_or(now);
+                self.since.entry(ordinal).or_insert(answered);
+            }
+            let since = self.since.get(&ordinal);
+            let member = Member {
+                said,
+                going: pod.is_some_and(|pod| pod.going),
+                lost: since.is_some_and(|since| now.duration_since(*since) >= failover),
+                absent: pod.is_none(),
+            };
+            (ordinal, member)
+        };
+        ordinals.into_iter().map(member).collect()
+    }
+
+    /// When the next one is lost.
+    pub fn next(&self, now: Instant, failover: Duration) -> Option<Duration> {
+        let ends = self.since.values().map(|since| *since + failover);
+        ends.filter(|end| *end > now).min().map(|end| end - now)
+    }
+}
+
+impl Member {
+    /// Whether it can be given a lane.
+    fn is_fit(&self) -> bool {
+        self.said.is_some() && !self.going
+    }
+
+    /// Whether it has given a lane up that it was told to at `since`, or cannot have it any more.
+    fn has_released(&self, lane: u16, since: u64) -> bool {
+        let said = self.said.as_ref();
+        self.absent
+            || self.lost
+            || said.is_some_and(|said| said.generation >= since && !said.held.contains(&lane))
+    }
+}
+
+/// The record that follows `record`; none if it stays.
+///
+/// Balanced in the end, counts differ by at most one, and sticky: as few lanes as possible change their owner.
+pub fn next(record: Option<&LaneRecord>, goal: Goal, crew: &Crew) -> Option<LaneRecord> {
+    let Some(record) = record else {
+        return Some(first(goal));
+    };
+    let mut table = Table::of(record, goal, crew);
+    table.release();
+    table.balance();
+    follow(Some(record), table.owners())
 }
 
 /// The record that ends all lanes for good, by whoever owns them now. None if it is that already.
 pub fn leaving(record: Option<&LaneRecord>) -> Option<LaneRecord> {
     let record = record?;
     let lanes = record.lanes.iter().cloned();
-    follow(
-        Some(record),
-        lanes
-            .map(|owner| LaneOwner {
-                state: Ownership::Leaving,
-                ..owner
-            })
-            .collect(),
-    )
+    let lanes = lanes.map(|owner| LaneOwner {
+        state: Ownership::Leaving,
+        ..owner
+    });
+    follow(Some(record), lanes.collect())
+}
+
+/// How many pods there have to be: those asked for, and those that still own lanes.
+pub fn pods(record: Option<&LaneRecord>, workers: u16) -> u16 {
+    let owners = record.into_iter().flat_map(|record| &record.lanes);
+    match workers {
+        // Every session is kept, whoever reads it next.
+        0 => 0,
+        _ => owners.map(|owner| owner.ordinal + 1).fold(workers, u16::max),
+    }
+}
+
+/// Nobody reads anything yet: everyone connects when it comes up.
+fn first(goal: Goal) -> LaneRecord {
+    let workers = goal.workers.max(1);
+    let lanes = (0..goal.lanes).map(|lane| LaneOwner {
+        lane,
+        ordinal: lane % workers,
+        state: Ownership::Owned,
+        since: 1,
+    });
+    LaneRecord {
+        generation: 1,
+        lanes: lanes.collect(),
+    }
 }
 
 fn follow(record: Option<&LaneRecord>, lanes: Vec<LaneOwner>) -> Option<LaneRecord> {
-    match record {
-        Some(record) if record.lanes == lanes => None,
-        _ => Some(LaneRecord {
-            generation: record.map_or(0, |record| record.generation) + 1,
+    let old = record.map_or(&[][..], |record| &record.lanes);
+    let generation = record.map_or(0, |record| record.generation) + 1;
+    let key = |owner: &LaneOwner| (owner.lane, owner.ordinal, owner.state);
+    let since = |owner: LaneOwner| {
+        let same = old.iter().find(|old| key(old) == key(&owner));
+        let since = same.map_or(generation, |old| old.since);
+        LaneOwner { since, ..owner }
+    };
+    let lanes: Vec<LaneOwner> = lanes.into_iter().map(since).collect();
+    (lanes != old).then_some(LaneRecord { generation, lanes })
+}
+
+/// How many lanes somebody has, and is to have.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    count: usize,
+    quota: usize,
+}
+
+impl Share {
+    fn excess(&self) -> isize {
+        self.count.cast_signed() - self.quota.cast_signed()
+    }
+}
+
+/// The record while it is worked out.
+struct Table<'a> {
+    goal: Goal,
+    crew: &'a Crew,
+    lanes: BTreeMap<u16, LaneOwner>,
+    /// Lanes that nobody can be reading, and who read them last.
+    free: BTreeMap<u16, Option<u16>>,
+}
+
+impl<'a> Table<'a> {
+    fn of(record: &LaneRecord, goal: Goal, crew: &'a Crew) -> Self {
+        let lanes = record.lanes.iter().filter(|owner| owner.lane < goal.lanes);
+        let lanes: BTreeMap<u16, LaneOwner> = lanes.map(|owner| (owner.lane, owner.clone())).collect();
+        let free = (0..goal.lanes).filter(|lane| !lanes.contains_key(lane));
+        Self {
+            goal,
+            crew,
+            free: free.map(|lane| (lane, None)).collect(),
             lanes,
-        }),
+        }
     }
-}
 
-fn owners(old: &BTreeMap<u16, &LaneOwner>, lanes: u16, workers: u16) -> Vec<LaneOwner> {
-    if workers == 0 {
-        // Nobody reads; who did will be the first to read again.
-        return (0..lanes)
-            .map(|lane| {
-                old.get(&lane)
-                    .map_or_else(|| owned(lane, 0), |owner| owned(lane, owner.ordinal))
-            })
-            .collect();
-    }
-    // So many lanes has everyone, and so many workers have one more.
-    let (least, mut generous) = (lanes / workers, lanes % workers);
-    let mut counts = vec![0_u16; usize::from(workers)];
-    let mut owners: Vec<Option<u16>> = (0..lanes)
-        .map(|lane| {
-            let ordinal = old
-                .get(&lane)
-                .map(|owner| owner.ordinal)
-                .filter(|ordinal| *ordinal < workers)?;
-            let count = &mut counts[usize::from(ordinal)];
-            if *count < least {
-                *count += 1;
-            } else if *count == least && generous > 0 {
-                *count += 1;
-                generous -= 1;
-            } else {
-                return None;
-            }
-            Some(ordinal)
+    fn member(&self, ordinal: u16) -> Member {
+        self.crew.get(&ordinal).cloned().unwrap_or(Member {
+            absent: true,
+            ..Member::default()
         })
-        .collect();
-    for owner in owners.iter_mut().filter(|owner| owner.is_none()) {
-        let poorest = counts
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, count)| **count)
-            .map(|(ordinal, _)| ordinal);
-        let poorest = poorest.unwrap_or_default();
-        counts[poorest] += 1;
-        *owner = u16::try_from(poorest).ok();
     }
-    (0..lanes)
-        .zip(owners)
-        .map(|(lane, owner)| owned(lane, owner.unwrap_or_default()))
-        .collect()
-}
 
-fn owned(lane: u16, ordinal: u16) -> LaneOwner {
-    LaneOwner {
-        lane,
-        ordinal,
-        state: Ownership::Owned,
+    /// Those that can take lanes: who is wanted and answers. While none of them does, who is not wanted any more stands in.
+    fn takers(&self) -> BTreeSet<u16> {
+        if self.goal.workers == 0 {
+            return BTreeSet::new();
+        }
+        let fit = self.crew.iter().filter(|(_, member)| member.is_fit());
+        let fit: BTreeSet<u16> = fit.map(|(ordinal, _)| *ordinal).collect();
+        let wanted: BTreeSet<u16> = fit.range(..self.goal.workers).copied().collect();
+        if wanted.is_empty() { fit } else { wanted }
+    }
+
+    /// Frees what has been given up, and asks for what its owner is not to keep.
+    fn release(&mut self) {
+        let takers = self.takers();
+        for (lane, owner) in std::mem::take(&mut self.lanes) {
+            let member = self.member(owner.ordinal);
+            let is_surplus = self.goal.workers > 0 && owner.ordinal >= self.goal.workers;
+            let is_free = match owner.state {
+                Ownership::Releasing => member.has_released(lane, owner.since),
+                // Without anybody to take over, who read last will be the first to read again.
+                _ => is_surplus && member.absent || !takers.is_empty() && member.lost,
+            };
+            if is_free {
+                self.free.insert(lane, Some(owner.ordinal));
+                continue;
+            }
+            let state = match owner.state {
+                Ownership::Owned if is_surplus && !takers.is_empty() && !takers.contains(&owner.ordinal) => {
+                    Ownership::Releasing
+                }
+                state => state,
+            };
+            self.lanes.insert(lane, LaneOwner { state, ..owner });
+        }
+    }
+
+    /// Gives everyone its share: asks those who have more for what others are ready to take, and gives away what is free.
+    fn balance(&mut self) {
+        let takers = self.takers();
+        let mut shares = self.shares(&takers);
+        shares.retain(|ordinal, _| takers.contains(ordinal));
+        if shares.is_empty() {
+            return self.keep();
+        }
+        let lacking: usize = shares
+            .values()
+            .map(|share| share.quota.saturating_sub(share.count))
+            .sum();
+        let releasing = self
+            .lanes
+            .values()
+            .filter(|owner| owner.state == Ownership::Releasing);
+        let mut asked = lacking.saturating_sub(self.free.len() + releasing.count());
+        for (ordinal, share) in &shares {
+            let lanes = share.count.saturating_sub(share.quota).min(asked);
+            self.ask(*ordinal, lanes);
+            asked -= lanes;
+        }
+        for lane in std::mem::take(&mut self.free).into_keys() {
+            let neediest = shares.iter_mut().min_by_key(|(_, share)| share.excess());
+            let Some((ordinal, share)) = neediest else { return };
+            share.count += 1;
+            self.own(lane, *ordinal);
+        }
+    }
+
+    /// What each is to have of those that are to own lanes. One that is not there yet keeps its place, unless it is lost.
+    fn shares(&self, takers: &BTreeSet<u16>) -> BTreeMap<u16, Share> {
+        let places = (0..self.goal.workers).filter(|ordinal| !self.member(*ordinal).lost);
+        let places = places.chain(takers.iter().copied());
+        let mut shares: BTreeMap<u16, Share> = places.map(|ordinal| (ordinal, Share::default())).collect();
+        for owner in self
+            .lanes
+            .values()
+            .filter(|owner| owner.state == Ownership::Owned)
+        {
+            if let Some(share) = shares.get_mut(&owner.ordinal) {
+                share.count += 1;
+            }
+        }
+        let (total, places) = (usize::from(self.goal.lanes), shares.len().max(1));
+        // Whoever has more already has one more in the end.
+        let mut by_count: Vec<&mut Share> = shares.values_mut().collect();
+        by_count.sort_by_key(|share| Reverse(share.count));
+        for (place, share) in by_count.into_iter().enumerate() {
+            share.quota = total / places + usize::from(place < total % places);
+        }
+        shares
+    }
+
+    /// Tells an owner to release so many of its lanes.
+    fn ask(&mut self, ordinal: u16, lanes: usize) {
+        let owned = self
+            .lanes
+            .values_mut()
+            .filter(|owner| owner.ordinal == ordinal && owner.state == Ownership::Owned);
+        for owner in owned.rev().take(lanes) {
+            owner.state = Ownership::Releasing;
+        }
+    }
+
+    /// Nobody takes a lane: what is free stays with whom it was, or goes to whoever comes up.
+    fn keep(&mut self) {
+        let workers = self.goal.workers.max(1);
+        for (lane, last) in std::mem::take(&mut self.free) {
+            let last = last.filter(|ordinal| *ordinal < workers || self.goal.workers == 0);
+            self.own(lane, last.unwrap_or(lane % workers));
+        }
+    }
+
+    fn own(&mut self, lane: u16, ordinal: u16) {
+        let owner = LaneOwner {
+            lane,
+            ordinal,
+            state: Ownership::Owned,
+            since: 0,
+        };
+        self.lanes.insert(lane, owner);
+    }
+
+    fn owners(self) -> Vec<LaneOwner> {
+        self.lanes.into_values().collect()
     }
 }
 
@@ -100,24 +373,47 @@ fn owned(lane: u16, ordinal: u16) -> LaneOwner {
 mod tests {
     use super::*;
 
-    fn counts(record: &LaneRecord, workers: u16) -> Vec<usize> {
-        let of = |ordinal| {
-            record
-                .lanes
-                .iter()
-                .filter(|owner| owner.ordinal == ordinal)
-                .count()
+    /// Workers that act by a record at once.
+    fn crew(record: Option<&LaneRecord>, workers: u16) -> Crew {
+        let said = |ordinal| Said {
+            generation: record.map_or(0, |record| record.generation),
+            held: record
+                .into_iter()
+                .flat_map(|record| record.part_of(ordinal, None).lanes)
+                .collect(),
+            left: BTreeSet::new(),
         };
-        (0..workers).map(of).collect()
+        let member = |ordinal| Member {
+            said: Some(said(ordinal)),
+            ..Member::default()
+        };
+        (0..workers).map(|ordinal| (ordinal, member(ordinal))).collect()
     }
 
-    fn moved(before: &LaneRecord, after: &LaneRecord) -> usize {
-        before
-            .lanes
-            .iter()
-            .zip(&after.lanes)
-            .filter(|(one, two)| one.ordinal != two.ordinal)
-            .count()
+    /// What a record comes to, and by how many moves.
+    fn settled(mut record: LaneRecord, goal: Goal, pods: u16) -> (LaneRecord, usize) {
+        let mut moves = 0;
+        for _ in 0..100 {
+            let Some(next) = next(Some(&record), goal, &crew(Some(&record), pods)) else {
+                return (record, moves);
+            };
+            assert_eq!(next.generation, record.generation + 1);
+            let releasing = |record: &LaneRecord| {
+                let owners = record.lanes.iter();
+                owners.filter(|owner| owner.state == Ownership::Releasing).count()
+            };
+            moves += releasing(&next);
+            record = next;
+        }
+        panic!("no end: {record:?}");
+    }
+
+    fn counts(record: &LaneRecord) -> BTreeMap<u16, usize> {
+        let mut counts = BTreeMap::new();
+        for owner in &record.lanes {
+            *counts.entry(owner.ordinal).or_default() += 1;
+        }
+        counts
     }
 
     #[test]
@@ -125,53 +421,102 @@ mod tests {
         for lanes in [1_u16, 2, 7, 8, 13] {
             for before in 1..=lanes {
                 for after in 1..=lanes {
-                    let old = next(None, lanes, before).unwrap();
-                    let Some(new) = next(Some(&old), lanes, after) else {
-                        assert_eq!(before, after);
-                        continue;
+                    let old = first(Goal {
+                        lanes,
+                        workers: before,
+                    });
+                    let goal = Goal {
+                        lanes,
+                        workers: after,
                     };
-                    assert_eq!(new.generation, old.generation + 1);
-                    let counts = counts(&new, after);
-                    let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
-                    assert!(
-                        most - least <= 1,
-                        "{lanes} lanes, {before} to {after}: {counts:?}"
-                    );
+                    let (new, moves) = settled(old.clone(), goal, before.max(after));
+                    let (old, new) = (counts(&old), counts(&new));
+                    let (least, most) = (new.values().min().unwrap(), new.values().max().unwrap());
+                    assert!(most - least <= 1, "{lanes} lanes, {before} to {after}: {new:?}");
+                    assert_eq!(new.len(), usize::from(after));
                     // Growing: what the new ones get. Shrinking: what the gone ones had.
-                    let needed = if after > before {
-                        (before..after).map(|o| counts[usize::from(o)]).sum()
+                    let (of, gone) = if after > before {
+                        (&new, before..after)
                     } else {
-                        old.lanes.iter().filter(|owner| owner.ordinal >= after).count()
+                        (&old, after..before)
                     };
-                    assert_eq!(moved(&old, &new), needed, "{lanes} lanes, {before} to {after}");
+                    let needed: usize = gone.map(|ordinal| of[&ordinal]).sum();
+                    assert_eq!(moves, needed, "{lanes} lanes, {before} to {after}");
                 }
             }
         }
     }
 
     #[test]
-    fn a_record_that_is_right_is_left_alone() {
-        let record = next(None, 8, 3).unwrap();
-        assert_eq!(next(Some(&record), 8, 3), None);
+    fn a_lane_moves_only_when_somebody_is_ready_to_take_it() {
+        let goal = Goal { lanes: 4, workers: 2 };
+        let record = first(Goal { lanes: 4, workers: 1 });
+        // Its pod starts.
+        assert_eq!(next(Some(&record), goal, &crew(Some(&record), 1)), None);
+        let asked = next(Some(&record), goal, &crew(Some(&record), 2)).unwrap();
+        let states: Vec<Ownership> = asked.lanes.iter().map(|owner| owner.state).collect();
+        let (owned, releasing) = (Ownership::Owned, Ownership::Releasing);
+        assert_eq!(states, [owned, owned, releasing, releasing]);
+        // An answer from before the change says nothing.
+        assert_eq!(next(Some(&asked), goal, &crew(Some(&record), 2)), None);
+        let given = next(Some(&asked), goal, &crew(Some(&asked), 2)).unwrap();
+        assert_eq!(counts(&given), [(0, 2), (1, 2)].into());
+    }
+
+    #[test]
+    fn who_does_not_answer_is_passed_over_when_it_is_lost_and_not_before() {
+        let goal = Goal { lanes: 4, workers: 2 };
+        let record = first(goal);
+        let mut crew = crew(Some(&record), 2);
+        crew.insert(1, Member::default());
+        assert_eq!(next(Some(&record), goal, &crew), None);
+        crew.insert(
+            1,
+            Member {
+                lost: true,
+                ..Member::default()
+            },
+        );
+        let new = next(Some(&record), goal, &crew).unwrap();
+        assert_eq!(counts(&new), [(0, 4)].into());
+        // With nobody to take over, nothing is gained.
+        crew.insert(
+            0,
+            Member {
+                lost: true,
+                ..Member::default()
+            },
+        );
+        assert_eq!(next(Some(&record), goal, &crew), None);
     }
 
     #[test]
     fn without_workers_the_owners_are_remembered() {
-        let record = next(None, 4, 2).unwrap();
-        assert_eq!(next(Some(&record), 4, 0), None);
+        let record = first(Goal { lanes: 4, workers: 2 });
+        let goal = Goal { lanes: 4, workers: 0 };
+        assert_eq!(next(Some(&record), goal, &Crew::new()), None);
+        assert_eq!(pods(Some(&record), 0), 0);
+        // Fewer than before come back: nobody waits for those that do not.
+        let back = next(Some(&record), Goal { lanes: 4, workers: 1 }, &Crew::new()).unwrap();
+        assert_eq!(counts(&back), [(0, 4)].into());
+    }
+
+    #[test]
+    fn pods_stay_until_they_own_nothing() {
+        let record = first(Goal { lanes: 4, workers: 4 });
+        assert_eq!(pods(Some(&record), 1), 4);
+        let goal = Goal { lanes: 4, workers: 1 };
+        let (record, _) = settled(record, goal, 4);
+        assert_eq!(pods(Some(&record), 1), 1);
     }
 
     #[test]
     fn leaving_keeps_the_owners_and_is_said_once() {
-        let record = next(None, 4, 2).unwrap();
+        let record = first(Goal { lanes: 4, workers: 2 });
         let leaving_record = leaving(Some(&record)).unwrap();
-        assert_eq!(moved(&record, &leaving_record), 0);
-        assert!(
-            leaving_record
-                .lanes
-                .iter()
-                .all(|owner| owner.state == Ownership::Leaving)
-        );
+        assert_eq!(counts(&leaving_record), counts(&record));
+        let mut states = leaving_record.lanes.iter().map(|owner| owner.state);
+        assert!(states.all(|state| state == Ownership::Leaving));
         assert_eq!(leaving(Some(&leaving_record)), None);
     }
 }

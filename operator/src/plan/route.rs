@@ -7,6 +7,7 @@ use millrace_crds::{
 };
 
 use super::inputs::Inputs;
+use super::lanes::{self, Goal};
 use super::meta::Family;
 use super::probe::{self, Standing, Verdict};
 use super::stateful_set::{Workers, stateful_set};
@@ -30,6 +31,8 @@ pub struct Plan {
     pub rollout: Rollout,
     /// Workers, after clamping and pausing.
     pub workers: u16,
+    /// Pods: workers, and those that still own lanes.
+    pub pods: u16,
     /// Workers that were asked for beyond the lanes there are.
     pub surplus: i32,
     /// The settings that the workers are to have.
@@ -65,6 +68,7 @@ pub fn route(inputs: &Inputs, checks: &Checks, settings: &Settings) -> Result<Pl
     let name = &family.owner.name;
     let (settings_json, version) = configuration::settings_json(&document.settings, &settings.of_workers());
     let (workers, surplus) = workers(route, document.settings.lanes.count);
+    let pods = lanes::pods(inputs.record(), workers);
     let standing = probe::standing(&inputs.family, &version, inputs.now);
     let rollout = rollout(inputs, &version, &standing, settings);
 
@@ -108,7 +112,7 @@ pub fn route(inputs: &Inputs, checks: &Checks, settings: &Settings) -> Result<Pl
             route,
             broker,
             document: &document,
-            replicas: i32::from(workers),
+            replicas: i32::from(pods),
             settings_map: names::settings(name, &version),
             version: &version,
         };
@@ -123,6 +127,7 @@ pub fn route(inputs: &Inputs, checks: &Checks, settings: &Settings) -> Result<Pl
         kept,
         rollout,
         workers,
+        pods,
         surplus,
         version,
         live_hash,
@@ -197,6 +202,14 @@ fn check_sessions(inputs: &Inputs, broker: &MqttBroker) -> Result<(), Rejection>
         name.as_deref().unwrap_or_default(),
     );
     Err(Rejection::new(Reason::SessionConflict, message))
+}
+
+/// What the lanes of a route are to come to.
+pub fn goal(route: &TopicRoute) -> Goal {
+    let lanes = route.spec.from.mqtt.as_ref().map_or(1, |mqtt| mqtt.lanes);
+    let lanes = u16::try_from(lanes).unwrap_or(1).max(1);
+    let (workers, _) = workers(route, lanes);
+    Goal { lanes, workers }
 }
 
 /// Workers that are of use, and how many more were asked for.

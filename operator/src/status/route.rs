@@ -25,6 +25,8 @@ pub struct RouteFacts<'a> {
     pub set: Option<&'a SetSeen>,
     /// The workers, with what they said last.
     pub workers: Vec<(&'a PodSeen, WorkerSeen)>,
+    /// Lanes have been given to others a moment ago: those that nobody reads are on their way.
+    pub moving: bool,
     /// The time.
     pub now: Timestamp,
 }
@@ -196,7 +198,7 @@ fn applied(facts: &RouteFacts<'_>) -> Verdict {
         return Verdict::bad(Reason::ConfigurationRefused, refused.message);
     }
     // What was just written into the StatefulSet may not have been seen yet.
-    if set.replicas != i32::from(plan.workers) {
+    if set.replicas != i32::from(plan.pods) || plan.pods != plan.workers {
         let message = format!(
             "waiting for the StatefulSet to go from {} to {}",
             counted(set.replicas, "worker"),
@@ -278,6 +280,11 @@ fn ready(facts: &RouteFacts<'_>, applied: &Verdict) -> Verdict {
         let (lanes, workers) = (counted(lanes.up, "lane"), counted(ready_workers(facts), "worker"));
         return Verdict::good(Reason::Healthy, format!("{lanes} up on {workers}"));
     }
+    // It has worked until now: a lane that moves is away for a moment only.
+    if facts.moving && was_healthy(facts) {
+        let workers = counted(ready_workers(facts), "worker");
+        return Verdict::good(Reason::Healthy, format!("lanes are moving between {workers}"));
+    }
     if let Some(starting) = starting(facts) {
         return starting;
     }
@@ -310,6 +317,15 @@ fn are_all_up(lanes: &LaneCounts, facts: &RouteFacts<'_>, applied: &Verdict) -> 
         _ => true,
     };
     lanes.up > 0 && lanes.up == lanes.total && are_known
+}
+
+fn was_healthy(facts: &RouteFacts<'_>) -> bool {
+    let before = facts.route.status.as_ref().map(|status| &status.conditions);
+    let ready = before
+        .into_iter()
+        .flatten()
+        .find(|condition| condition.type_ == "Ready");
+    ready.is_some_and(|ready| ready.status == "True" && ready.reason == Reason::Healthy.to_string())
 }
 
 fn ready_workers(facts: &RouteFacts<'_>) -> usize {

@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use millrace_operator::names::NUDGE;
+use millrace_contract::LaneRecord;
+use millrace_operator::names::{ASSIGNMENT, NUDGE};
 use serde_json::Value;
 
 use crate::objects::uid;
@@ -30,35 +31,60 @@ pub(crate) fn state<'a>(all: impl Iterator<Item = (String, &'a Value)>) -> State
         strip(&mut object);
         objects.insert(name, object);
     }
+    summarize_lanes(&mut objects, &uids);
     for object in objects.values_mut() {
         name_uids(object, &uids);
     }
     objects
 }
 
-/// Where a pod is told its lanes: `names::ASSIGNMENT`, as a JSON pointer.
-const ASSIGNMENT: &str = "/metadata/annotations/millrace.dev~1assignment";
+/// Which lane is whose, and how often that has changed, depends on who was ready first: what counts is how many lanes
+/// everyone has, and that every worker was told what the record says.
+fn summarize_lanes(objects: &mut State, uids: &[(String, String)]) {
+    const RECORD: &str = "/data/record.json";
+    let mut records: BTreeMap<String, LaneRecord> = BTreeMap::new();
+    for (name, object) in objects.iter_mut() {
+        let Some(text) = object.pointer_mut(RECORD) else {
+            continue;
+        };
+        let record = text.as_str().map(serde_json::from_str::<LaneRecord>);
+        let Some(Ok(record)) = record else { continue };
+        let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+        for owner in &record.lanes {
+            *counts
+                .entry(format!("{} {:?}", owner.ordinal, owner.state))
+                .or_default() += 1;
+        }
+        *text = serde_json::to_value(counts).unwrap_or_default();
+        let route = name.replacen("configmaps/", "pods/", 1);
+        let route = route.strip_suffix("-lanes").unwrap_or(&route);
+        records.insert(format!("{route}-worker-"), record);
+    }
+    for (name, object) in objects.iter_mut() {
+        let ordinal = |route: &String| name.strip_prefix(route.as_str())?.parse().ok();
+        let mut ordinals = records
+            .iter()
+            .filter_map(|(route, record)| Some((record, ordinal(route)?)));
+        let Some((record, ordinal)) = ordinals.next() else {
+            continue;
+        };
+        let uid = uids
+            .iter()
+            .find(|(_, named)| named == name)
+            .map(|(uid, _)| uid.as_str());
+        let told = serde_json::to_value(record.part_of(ordinal, uid)).ok();
+        let annotation = &mut object["metadata"]["annotations"][ASSIGNMENT];
+        let said = annotation.as_str().map(serde_json::from_str::<Value>);
+        if said.and_then(Result::ok) == told {
+            *annotation = "as in the record".into();
+        }
+    }
+}
 
-/// The same without traces of a detour: the generation of the lane record counts it, and a finished Job goes by itself.
+/// The same without traces of a detour: a finished Job goes by itself.
 pub(crate) fn without_detours(mut state: State) -> State {
     state.retain(|_, object| object["spec"]["ttlSecondsAfterFinished"].is_null());
-    let keep = |mut object: Value| {
-        for path in ["/data/record.json", ASSIGNMENT] {
-            let Some(text) = object.pointer_mut(path) else {
-                continue;
-            };
-            let json = text.as_str().map(serde_json::from_str::<Value>);
-            if let Some(Ok(mut json)) = json {
-                json["generation"] = Value::Null;
-                *text = json.to_string().into();
-            }
-        }
-        object
-    };
     state
-        .into_iter()
-        .map(|(name, object)| (name, keep(object)))
-        .collect()
 }
 
 /// The same for states of clusters that differ in the name of the namespace, and so in all hashes: those are numbered

@@ -344,6 +344,7 @@ impl World {
         let (inputs, plan) = (self.inputs(), self.plan());
         let workers = plan::workers(&inputs.family);
         status::route(&RouteFacts {
+            moving: false,
             route: &inputs.route,
             plan: plan.as_ref(),
             refused: self.refused,

@@ -1,0 +1,83 @@
+//! `kubectl scale` on a route under load, up and down again and again: lanes move from worker to worker, and nothing is
+//! lost, stranded or out of order.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+
+use millrace_e2e::{Manifests, Plant, SOON};
+use millrace_testkit::{Records, wait_until};
+
+const LANES: u16 = 8;
+/// Workers, in one cycle after another.
+const SIZES: [usize; 3] = [8, 3, 1];
+
+#[test]
+#[ignore = "needs a cluster: make e2e-full"]
+fn workers_that_come_and_go_lose_nothing() {
+    scale(3);
+}
+
+#[test]
+#[ignore = "needs a cluster: make e2e-full"]
+fn workers_that_come_and_go_twenty_times_lose_nothing() {
+    scale(20);
+}
+
+fn scale(cycles: usize) {
+    let small = |manifests: &mut Manifests| {
+        manifests.lanes = LANES;
+        manifests.spec = "  replicas: 1\n  worker: {resources: {requests: {cpu: 20m}}}\n".to_owned();
+    };
+    let plant = Plant::start("scaling", small);
+    for _ in 0..cycles {
+        for size in SIZES {
+            let replicas = format!("--replicas={size}");
+            plant
+                .namespace()
+                .kubectl(&["scale", "topicroute/scaling", &replicas]);
+            wait_until(SOON, &format!("{size} workers to share the lanes"), || {
+                let statuses = plant.statuses();
+                statuses.len() == size
+                    && statuses
+                        .iter()
+                        .all(|status| status.lanes.len() >= usize::from(LANES) / size)
+            });
+            plant.route().wait_ready();
+            plant.wait_flow(&format!("{size} workers"));
+        }
+    }
+    let (verdict, records) = plant.finish();
+    verdict.assert_duplicates_at_most(verdict.sent / 1_000);
+    let mut gaps = gaps(&records);
+    gaps.sort_unstable();
+    let longest = gaps.last().copied().unwrap_or_default();
+    let at = |percent: usize| gaps.get(gaps.len() * percent / 100).copied().unwrap_or_default();
+    eprintln!(
+        "{} times a filter was not read for more than 300 ms: p50 {} ms, p99 {} ms, longest {longest} ms",
+        gaps.len(),
+        at(50),
+        at(99)
+    );
+}
+
+/// For how long filters were not read, in milliseconds, where that is more than the load explains. A record has the time
+/// at which the worker received its message.
+fn gaps(records: &Records) -> Vec<i64> {
+    let mut times: BTreeMap<u32, Vec<i64>> = BTreeMap::new();
+    for record in records.seen() {
+        // Each key goes through one of eight filters.
+        times.entry(record.id.key % 8).or_default().push(record.timestamp);
+    }
+    let mut gaps = Vec::new();
+    for mut times in times.into_values() {
+        times.sort_unstable();
+        gaps.extend(
+            times
+                .windows(2)
+                .map(|pair| pair[1] - pair[0])
+                .filter(|gap| *gap > 300),
+        );
+    }
+    gaps
+}
