@@ -4,6 +4,7 @@
 
 use kube::core::cel::{Validator, compile_schema};
 use millrace_crds::crds;
+use millrace_mapping::{Filter, FilterError};
 use serde_json::{Value, json};
 
 fn schema(kind: &str) -> Value {
@@ -193,4 +194,43 @@ fn scaling_breaks_no_rule() {
             "{replicas}"
         );
     }
+}
+
+/// The rules about a filter and its parser agree, but for names that need all of a filter or a list of words to judge.
+#[test]
+fn rules_and_parser_take_the_same_filters() {
+    let levels = [
+        "", "a", "$share", "$SYS", "+", "+a", "+_9", "+9", "+a-b", "+ä", "a+", "++", "#", "#a", "#9", "a#",
+        "#a+", "ä",
+    ];
+    let filters = levels.iter().flat_map(|one| {
+        let of_two = levels.iter().map(move |two| format!("{one}/{two}"));
+        std::iter::once((*one).to_owned())
+            .chain(of_two)
+            .chain([format!("x/{one}/y"), format!("$share/g/{one}")])
+    });
+    let (mut taken, mut refused) = (0, 0);
+    for filter in filters.filter(|filter| !filter.is_empty()) {
+        let parsed = Filter::parse(&filter);
+        if matches!(parsed, Err(FilterError::DuplicateName(_))) {
+            continue;
+        }
+        let object = with(
+            route(),
+            "/spec/from/mqtt/subscriptions",
+            json!([{"filter": filter}]),
+        );
+        let broken = broken("TopicRoute", &object, None);
+        assert_eq!(
+            parsed.is_ok(),
+            broken.is_empty(),
+            "{filter:?}: {parsed:?}, {broken:?}"
+        );
+        *if broken.is_empty() {
+            &mut taken
+        } else {
+            &mut refused
+        } += 1;
+    }
+    assert!(taken > 50 && refused > 200, "{taken} taken, {refused} refused");
 }

@@ -51,6 +51,18 @@ pub struct Subscription {
     /// An MQTT topic filter. A wildcard may carry a name, `plants/+plant/lines/+line/#rest`; templates and expressions
     /// then know that part of the topic by this name, if every filter of the route has the name.
     #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(
+        validation = Rule::new("!self.matches('^[$]share(/|$)')")
+            .message("`$share/...` is written by the route itself: write the filter without it and choose \
+                      `ordering: Unordered`"),
+        validation = Rule::new("!self.matches('(^|/)#[^/]*/')")
+            .message("`#` must be the last level; use `+` for a single level in the middle"),
+        validation = Rule::new("!self.matches('[^/][+#]')")
+            .message("`+` and `#` must stand alone in their level or before a name, as in `+` or `+name`"),
+        validation = Rule::new("!self.matches('(^|/)[+#]([^A-Za-z_/+#]|[^/+#]+[^A-Za-z0-9_/+#])')")
+            .message("the name of a wildcard begins with a letter or `_` and continues with letters, digits or `_`, \
+                      all ASCII")
+    )]
     pub filter: String,
 }
 
