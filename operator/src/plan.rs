@@ -23,7 +23,7 @@ mod valid;
 
 pub use configuration::{LIVE_KEY, RECORD_KEY, SETTINGS_KEY, record};
 pub use desired::Desired;
-pub use inputs::{Inputs, blocking, workers};
+pub use inputs::{Inputs, blocking, live, workers};
 pub use meta::Family;
 pub(crate) use pod::secret_file;
 pub use rejection::Rejection;

@@ -10,6 +10,7 @@ mod journey {
 mod kubelet;
 mod news;
 mod objects;
+mod random;
 mod real;
 mod scenes {
     mod crash;

@@ -4,6 +4,7 @@
 //!
 //! Each bug that is planted must be found: a model that finds none shows nothing.
 
+mod random;
 mod world;
 
 use world::{Bug, World};

@@ -28,7 +28,7 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
         return Ok(Action::requeue(RESYNC));
     };
     context.silences.seen(&owner, record.generation);
-    let live = live_hash(&family);
+    let live = plan::live(&family).map(|(hash, _)| hash).unwrap_or_default();
     let moving = record.lanes.iter().any(|owner| owner.state != Ownership::Owned);
     let mut waiting = false;
     for (child, pod) in plan::workers(&family) {
@@ -36,13 +36,15 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
             continue;
         }
         let worker = context.workers.of(&child.uid);
-        let settled = is_settled(&worker, &record, &live);
+        let settled = is_settled(&worker, &record, live);
         context.workers.watch(&child.uid, moving || !settled);
         waiting |= !settled;
-        tell(&record, &live, child, pod, &owner.namespace, context).await?;
+        tell(&record, live, child, pod, &owner.namespace, context).await?;
     }
     let next = if waiting || moving { AGAIN } else { RESYNC };
-    let lost = context.silences.next(&owner, Instant::now(), failover(&route));
+    let lost = context
+        .silences
+        .with(&owner, |silences| silences.next(Instant::now(), failover(&route)));
     Ok(Action::requeue(lost.unwrap_or(next).min(next)))
 }
 
@@ -63,9 +65,9 @@ async fn write_record(
     } else if family.values().any(|child| matches!(child.seen, Seen::Set(_))) {
         let (goal, now) = (plan::goal(route), Instant::now());
         let pods = views(family, context);
-        let crew = context
-            .silences
-            .crew(&owner, &pods, old, goal, now, failover(route));
+        let crew = context.silences.with(&owner, |silences| {
+            silences.crew(&pods, old, goal, now, failover(route))
+        });
         lanes::next(old, goal, &crew)
     } else {
         return Ok(old.cloned());
@@ -98,14 +100,6 @@ fn views(family: &Family, context: &Context) -> BTreeMap<u16, PodView> {
         Some((pod.ordinal()?, view))
     };
     pods.filter_map(view).collect()
-}
-
-fn live_hash(family: &Family) -> String {
-    let live = family.values().find_map(|child| match &child.seen {
-        Seen::Live(hash, _) => Some(hash.clone()),
-        _ => None,
-    });
-    live.unwrap_or_default()
 }
 
 /// Whether a worker has done all it was told.

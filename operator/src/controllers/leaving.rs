@@ -122,12 +122,8 @@ async fn start_job(route: &Arc<TopicRoute>, family: &Family, context: &Context) 
     let Ok(mut document) = plan::render(route, &broker, &sink) else {
         return Ok(Started::NamespaceTerminating);
     };
-    document.live.retired = family
-        .values()
-        .find_map(|child| match &child.seen {
-            Seen::Live(_, live) => Some(live.retired.clone()),
-            _ => None,
-        })
+    document.live.retired = plan::live(family)
+        .map(|(_, live)| live.retired.clone())
         .unwrap_or_default();
     let patience = patience(route).as_secs();
     let family_of = plan::Family::of(names::kind::ROUTE, route.as_ref());

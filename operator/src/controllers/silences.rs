@@ -1,11 +1,9 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use millrace_contract::LaneRecord;
-
 use crate::observed::Owner;
-use crate::plan::lanes::{Crew, Goal, PodView, Silences};
+use crate::plan::lanes::Silences;
 
 /// Since when workers have not answered, and lanes are as they are, of all routes.
 #[derive(Debug, Default)]
@@ -21,19 +19,9 @@ struct OfRoute {
 }
 
 impl AllSilences {
-    /// The workers of a route as they are now.
-    pub(super) fn crew(
-        &self,
-        route: &Owner,
-        pods: &BTreeMap<u16, PodView>,
-        record: Option<&LaneRecord>,
-        goal: Goal,
-        now: Instant,
-        failover: Duration,
-    ) -> Crew {
-        let mut of = self.lock();
-        let silences = &mut of.entry(route.clone()).or_default().silences;
-        silences.crew(pods, record, goal, now, failover)
+    /// Those of a route.
+    pub(super) fn with<T>(&self, route: &Owner, act: impl FnOnce(&mut Silences) -> T) -> T {
+        act(&mut self.lock().entry(route.clone()).or_default().silences)
     }
 
     /// The record has this generation.
@@ -51,11 +39,6 @@ impl AllSilences {
         failover
             .checked_sub(since.elapsed())
             .filter(|left| !left.is_zero())
-    }
-
-    /// When the next of a route's workers is lost.
-    pub(super) fn next(&self, route: &Owner, now: Instant, failover: Duration) -> Option<Duration> {
-        self.lock().get(route)?.silences.next(now, failover)
     }
 
     pub(super) fn forget(&self, route: &Owner) {

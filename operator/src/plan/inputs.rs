@@ -47,24 +47,34 @@ impl Inputs {
 
     /// What workers take over while they run, as it was written last, and its hash.
     pub fn live(&self) -> Option<(&str, &Live)> {
-        self.family.values().find_map(|child| match &child.seen {
-            Seen::Live(hash, live) => Some((hash.as_str(), live.as_ref())),
-            _ => None,
-        })
+        live(&self.family)
     }
 
     /// Who owns which lane.
     pub fn record(&self) -> Option<&LaneRecord> {
-        self.family.values().find_map(|child| match &child.seen {
-            Seen::Lanes(record) => Some(record),
-            _ => None,
-        })
+        record(&self.family)
     }
 
     /// The route's workers.
     pub fn workers(&self) -> impl Iterator<Item = (&Child, &PodSeen)> {
         workers(&self.family)
     }
+}
+
+/// What the workers of a route take over while they run, as it was written last, and its hash.
+pub fn live(family: &observed::Family) -> Option<(&str, &Live)> {
+    family.values().find_map(|child| match &child.seen {
+        Seen::Live(hash, live) => Some((hash.as_str(), live.as_ref())),
+        _ => None,
+    })
+}
+
+/// Who owns which lane of a route.
+fn record(family: &observed::Family) -> Option<&LaneRecord> {
+    family.values().find_map(|child| match &child.seen {
+        Seen::Lanes(record) => Some(record),
+        _ => None,
+    })
 }
 
 /// The workers among the children of a route.

@@ -43,21 +43,18 @@ pub struct Said {
     pub generation: u64,
     /// Lanes that it reads, or may read again by itself.
     pub held: BTreeSet<u16>,
-    /// Lanes whose sessions it has ended.
-    pub left: BTreeSet<u16>,
 }
 
 impl Said {
     /// From a worker's answer.
     pub fn of(status: &RouteStatus) -> Self {
-        let lanes = |is: fn(LaneState) -> bool| {
-            let lanes = status.lanes.iter().filter(|lane| is(lane.state));
-            lanes.map(|lane| lane.lane).collect()
-        };
+        let held = status
+            .lanes
+            .iter()
+            .filter(|lane| !matches!(lane.state, LaneState::Down | LaneState::Idle | LaneState::Left));
         Self {
             generation: status.generation,
-            held: lanes(|state| !matches!(state, LaneState::Down | LaneState::Idle | LaneState::Left)),
-            left: lanes(|state| state == LaneState::Left),
+            held: held.map(|lane| lane.lane).collect(),
         }
     }
 }
@@ -381,7 +378,6 @@ mod tests {
                 .into_iter()
                 .flat_map(|record| record.part_of(ordinal, None).lanes)
                 .collect(),
-            left: BTreeSet::new(),
         };
         let member = |ordinal| Member {
             said: Some(said(ordinal)),

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::{STAGE, is_long};
 use crate::objects::{conditions, is, is_deleting, plural_of};
+use crate::random::Random;
 use crate::real::{Cluster, Namespace, Objects, Operator};
 
 /// Nothing is stuck for longer.
@@ -29,27 +30,6 @@ const CHILDREN: [&str; 7] = [
     "poddisruptionbudgets",
     "networkpolicies",
 ];
-
-/// splitmix64: the same number gives the same sequence.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound.max(1) as u64).unwrap_or_default()
-    }
-
-    fn one<T: Clone>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len())].clone()
-    }
-}
 
 fn broker(name: &str, random: &mut Random) -> Value {
     let urls = random.one(&[

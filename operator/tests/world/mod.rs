@@ -13,6 +13,8 @@ use millrace_operator::plan::lanes::Goal;
 use operator::Operator;
 use pods::{Pod, Process};
 
+use crate::random::Random;
+
 pub(crate) const FAILOVER: Duration = Duration::from_secs(15);
 /// Events before everything goes well again.
 const EVENTS: usize = 150;
@@ -51,27 +53,6 @@ impl Bug {
         Self::NoFailover,
         Self::NoPatience,
     ];
-}
-
-/// splitmix64: the same seed gives the same story.
-pub(crate) struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound.max(1) as u64).unwrap_or_default()
-    }
-
-    pub(crate) fn one_in(&mut self, chance: usize) -> bool {
-        self.below(chance) == 0
-    }
 }
 
 /// What has happened.

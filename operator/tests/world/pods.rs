@@ -82,7 +82,6 @@ impl World {
         Some(Said {
             generation: process.acts_by.generation,
             held: held.map(|(lane, _)| *lane).collect(),
-            left: Default::default(),
         })
     }
 
