@@ -13,8 +13,8 @@ use thiserror::Error;
 use crate::kafka::Policies;
 
 pub(crate) use address::addresses;
-pub(crate) use lanes::{LanePlan, plan};
-pub(crate) use live::{LivePlan, Reading};
+pub(crate) use lanes::{LanePlan, RoutePlan};
+pub(crate) use live::{LivePlan, Reading, is_shared};
 
 /// Why a document cannot be run.
 #[derive(Debug, Error)]
@@ -43,7 +43,7 @@ pub enum ConfigError {
     Qos(u8),
     /// Shared subscriptions are needed and declared unsupported.
     #[error(
-        "source.ordering: Unordered needs shared subscriptions, which broker.sharedSubscriptions rules out; use PerTopic"
+        "lanes.ordering: Unordered needs shared subscriptions, which broker.sharedSubscriptions rules out; use PerTopic"
     )]
     SharedUnsupported,
     /// An entry of filters that the route had before.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use millrace_contract::Ledger;
 use millrace_contract::status::{LaneState, LaneStatus, Problem, Reason};
 
+use crate::config::is_shared;
 use crate::kafka::LaneSink;
 use crate::lane_task::Answered;
 use crate::latency::Histogram;
@@ -35,8 +36,8 @@ pub(crate) struct LaneView {
     pub(crate) revision: u64,
     /// Of the login that the last connection was made with.
     pub(crate) login: u64,
-    /// Filters that are retired and have run dry, as the user wrote them.
-    pub(crate) dry: BTreeSet<String>,
+    /// Filters, as the user wrote them, that it has read and that the broker may still hold messages of.
+    pub(crate) late: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -50,7 +51,7 @@ struct Inner {
 }
 
 impl LaneReport {
-    pub(crate) fn new(lane: u16, client_id: &str, revision: u64) -> Self {
+    pub(crate) fn new(lane: u16, client_id: &str, revision: u64, late: BTreeSet<String>) -> Self {
         Self {
             inner: Mutex::new(Inner {
                 status: LaneStatus {
@@ -66,6 +67,7 @@ impl LaneReport {
                 },
                 view: LaneView {
                     revision,
+                    late,
                     ..LaneView::default()
                 },
                 oldest: None,
@@ -108,7 +110,6 @@ impl LaneReport {
         granted: &Granted,
         expiry_seconds: u32,
         qos: u8,
-        shared: bool,
         asked: &Answered,
         codes: &[Grant],
     ) -> Result<(), Ended> {
@@ -131,6 +132,7 @@ impl LaneReport {
                 }
             }
         }
+        let shared = asked.filters.iter().any(|path| is_shared(path));
         let problems = shortfalls(granted, expiry_seconds, qos, shared, codes);
         let mut inner = self.lock();
         let (known, new): (Vec<_>, Vec<_>) = problems
@@ -161,9 +163,9 @@ impl LaneReport {
         self.lock().view.revision = revision;
     }
 
-    /// These filters are retired, and nothing more comes for them.
-    pub(crate) fn ran_dry(&self, filters: &BTreeSet<String>) {
-        self.lock().view.dry.clone_from(filters);
+    /// It reads these filters, as the user wrote them, no more; the broker may still hold messages of them.
+    pub(crate) fn late(&self, filters: BTreeSet<String>) {
+        self.lock().view.late = filters;
     }
 
     /// Whether the lane is in a state.

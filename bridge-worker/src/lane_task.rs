@@ -30,6 +30,7 @@ use crate::mqtt::Version;
 use crate::pipeline::{Lane, Now, Stop};
 pub(crate) use orders::{Command, Orders};
 use serving::Served;
+pub(crate) use taking::texts;
 pub(crate) use talk::Answered;
 
 /// What a lane's thread works with.
@@ -59,7 +60,7 @@ struct Runner {
     readings: Vec<Reading>,
     /// Those it has read before and whose messages have not run dry.
     wet: Vec<Reading>,
-    /// Those that have, as the user wrote them.
+    /// Those that have, as sent.
     dry: BTreeSet<String>,
     backoff: Backoff,
     /// MQTT 5 has worked once: a closed socket is then no sign of an older broker.

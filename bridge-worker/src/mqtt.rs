@@ -18,4 +18,4 @@ pub(crate) use negotiate::negotiate;
 pub(crate) use packet::{Goodbye, Grant, Inbound, PacketError, Publish, Version};
 pub(crate) use session::{ConnectError, Granted, SessionOptions, connect};
 pub(crate) use shortfalls::shortfalls;
-pub(crate) use subscribe::{write_subscribe, write_unsubscribe};
+pub(crate) use subscribe::{Wanted, write_subscribe, write_unsubscribe};

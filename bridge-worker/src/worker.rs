@@ -18,7 +18,7 @@ use millrace_contract::{Document, Settings};
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::config::{ConfigError, LanePlan};
+use crate::config::{ConfigError, RoutePlan};
 use crate::kafka::{KafkaState, Mailbox, OptionsError, Producer, Topics};
 use crate::lane_task::Command;
 use crate::logins::Logins;
@@ -57,9 +57,8 @@ struct Route {
     pod_uid: Option<String>,
     /// It is told what to do while it runs, so it stays when a message stops it.
     is_operated: bool,
-    /// One for each lane of the route, whoever owns it.
-    plans: Vec<LanePlan>,
-    /// Likewise.
+    plan: RoutePlan,
+    /// One for each lane that the route can have, whoever owns it.
     mailboxes: Arc<[Mailbox]>,
     producer: Arc<Producer>,
     topics: Arc<Topics>,
@@ -81,7 +80,7 @@ impl Worker {
     /// # Errors
     /// When the document cannot be run; nothing has been started then.
     pub fn start(document: Document) -> Result<Self, StartError> {
-        let lanes = (0..document.settings.lanes.count.max(1)).collect();
+        let lanes = (0..document.live.lanes.count.max(1)).collect();
         let worker = Self::new(document, String::new(), None, false)?;
         worker.route.assign(0, lanes, Vec::new())?;
         Ok(worker)

@@ -50,8 +50,8 @@ fn document(mosquitto: &Mosquitto, kafka: &MockKafka, secret: &Secret) -> Docume
     let mut document = route(&ScriptedBroker::start(), kafka.bootstrap());
     document.settings.broker.urls = vec![format!("mqtt://127.0.0.1:{}", mosquitto.port())];
     document.settings.broker.credentials = Some(secret.credentials());
-    document.settings.lanes.count = 2;
-    document.settings.lanes.ordering = Ordering::Unordered;
+    document.live.lanes.count = 2;
+    document.live.lanes.ordering = Ordering::Unordered;
     document
 }
 

@@ -89,8 +89,8 @@ fn a_fatal_error_behind_a_lost_connection_is_one_record_and_one_ack() {
 fn a_fatal_error_with_several_lanes_loses_nothing() {
     let (broker, kafka) = parts();
     let mut document = route(&broker, kafka.bootstrap());
-    document.settings.lanes.count = 2;
-    document.settings.lanes.ordering = millrace_contract::Ordering::Unordered;
+    document.live.lanes.count = 2;
+    document.live.lanes.ordering = millrace_contract::Ordering::Unordered;
     let worker = Running::start(document);
     let mut lanes = [session(&broker, false), session(&broker, false)];
     kafka.go_away();

@@ -36,6 +36,7 @@ impl Leave {
             command.arg(format!("--{flag}")).arg(file);
         }
         command.arg("--report").arg(folder.path().join("report"));
+        command.args(["--lanes", &document.live.lanes.count.to_string()]);
         command.args(["--timeout", timeout]);
         Self {
             process: Process::spawn("leave", command),
@@ -102,8 +103,8 @@ fn what_the_broker_holds_is_written_and_no_session_stays() {
         let mut document = route(&ScriptedBroker::start(), kafka.bootstrap());
         document.settings.broker.urls = vec![format!("mqtt://127.0.0.1:{}", mosquitto.port())];
         document.settings.broker.protocol_version = version;
-        document.settings.lanes.count = 3;
-        document.settings.lanes.ordering = ordering;
+        document.live.lanes.count = 3;
+        document.live.lanes.ordering = ordering;
         let parts = ["in/+stream/0", "in/+stream/1", "in/+stream/2", "in/+stream/3"];
         with_filters(&mut document, &parts);
         let mut worker = WorkerProcess::operated(&document, 0);
@@ -248,8 +249,8 @@ fn a_worker_ends_the_session_of_a_lane_that_leaves_while_the_others_read_on() {
     let broker = ScriptedBroker::start();
     let kafka = MockKafka::start(&["out.a"]);
     let mut document = route(&broker, kafka.bootstrap());
-    document.settings.lanes.count = 2;
-    document.settings.lanes.ordering = Ordering::Unordered;
+    document.live.lanes.count = 2;
+    document.live.lanes.ordering = Ordering::Unordered;
     let worker = WorkerProcess::operated(&document, 0);
     worker.own(1, &[0]);
     let mut zero = session(&broker, false);

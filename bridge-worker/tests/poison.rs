@@ -240,7 +240,7 @@ fn a_message_that_cannot_be_mapped_stops_the_route() {
 fn all_lanes_of_a_stopped_route_confirm_what_they_have_and_leave() {
     let parts = Stopping::start();
     let mut document = parts.document("out.a");
-    document.settings.lanes.count = 2;
+    document.live.lanes.count = 2;
     document.live.source.subscriptions = ["in/+stream/one", "in/+stream/two"]
         .map(|filter| Subscription {
             filter: filter.into(),

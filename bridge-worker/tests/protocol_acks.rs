@@ -207,7 +207,7 @@ fn lanes_do_not_wait_for_each_other() {
     );
     kafka.hold_topic("out.slow");
     let mut document = route(&broker, kafka.bootstrap());
-    document.settings.lanes.count = 2;
+    document.live.lanes.count = 2;
     document.live.source.subscriptions = ["in/+stream/one", "in/+stream/two"]
         .map(|filter| millrace_contract::Subscription {
             filter: filter.into(),

@@ -5,7 +5,7 @@ mod harness;
 
 use harness::{DEADLINE, MockKafka, POD_UID, QUIET, WorkerProcess, message, route, session};
 use millrace_contract::status::{LaneState, Phase};
-use millrace_contract::{Assignment, Document, LaneOwner, LaneRecord, Ordering, Ownership};
+use millrace_contract::{Assignment, Document, LaneOwner, LaneRecord, Ordering, Ownership, Retired};
 use millrace_testkit::{Connection, ScriptedBroker, wait_until};
 
 fn parts() -> (ScriptedBroker, MockKafka) {
@@ -14,8 +14,8 @@ fn parts() -> (ScriptedBroker, MockKafka) {
 
 fn with_lanes(count: u16, broker: &ScriptedBroker, kafka: &MockKafka) -> Document {
     let mut document = route(broker, kafka.bootstrap());
-    document.settings.lanes.count = count;
-    document.settings.lanes.ordering = Ordering::Unordered;
+    document.live.lanes.count = count;
+    document.live.lanes.ordering = Ordering::Unordered;
     document
 }
 
@@ -192,4 +192,66 @@ fn a_pod_without_a_name_is_a_usage_error() {
     let mut process = millrace_testkit::Process::spawn("bridge-worker", command);
     assert_eq!(process.wait(DEADLINE).code(), Some(64));
     assert!(process.stderr().contains("POD_NAME"), "{}", process.stderr());
+}
+
+/// The one of two lanes that reads `in/+/#` alone: see `placement`.
+const OWNER: usize = 1;
+
+/// What a connection is subscribed to next, granted.
+fn grant(connection: &mut Connection) -> Vec<String> {
+    let subscribe = connection.expect_subscribe();
+    connection.send_suback(subscribe.packet_id, &vec![1; subscribe.filters.len()]);
+    subscribe
+        .filters
+        .into_iter()
+        .map(|filter| filter.filter)
+        .collect()
+}
+
+fn end(connection: &mut Connection) -> Vec<String> {
+    let (packet_id, filters) = connection.expect_unsubscribe();
+    connection.send_unsuback(packet_id, &vec![0; filters.len()]);
+    filters
+}
+
+#[test]
+fn filters_go_from_lane_to_lane_and_are_read_by_both_until_all_have_what_is_new() {
+    let (broker, kafka) = parts();
+    let mut document = with_lanes(2, &broker, &kafka);
+    let worker = WorkerProcess::operated(&document, 0);
+    worker.own(1, &[0, 1]);
+    let mut lanes = sessions(&broker, 2);
+    let shared = "$share/millrace-0a1b2c3d/in/+/#";
+    let before = document.live.clone();
+    document.live.lanes.ordering = Ordering::PerTopic;
+    document.live.retired = vec![Retired {
+        is_read: true,
+        subscriptions: before.source.subscriptions,
+        lanes: before.lanes,
+        payload: before.source.payload,
+        mapping: before.mapping,
+    }];
+    let hash = worker.reload(&document.live);
+    // One of the two reads it alone, beside what both read.
+    let (mut owner, mut other) = (lanes.remove(OWNER), lanes.remove(0));
+    assert_eq!(grant(&mut owner), ["in/+/#"]);
+    worker.wait_for("both", |status| status.live == hash);
+    owner.assert_silent(QUIET);
+    other.publish(message("a", 1, "shared"));
+    other.expect_puback(1);
+
+    document.live.retired[0].is_read = false;
+    let hash = worker.reload(&document.live);
+    assert_eq!(end(&mut owner), [shared]);
+    assert_eq!(end(&mut other), [shared]);
+    worker.wait_for("one", |status| status.live == hash);
+    // What the broker still holds for the other is read before it rests, although its filter is read elsewhere.
+    other.publish(message("a", 2, "late"));
+    other.expect_puback(2);
+    other.expect_disconnect();
+    worker.wait_for("the other to rest", |status| {
+        let idle = status.lanes.iter().filter(|lane| lane.state == LaneState::Idle);
+        status.late.is_empty() && idle.count() == 1
+    });
+    assert_eq!(kafka.values("out.a"), ["shared", "late"]);
 }

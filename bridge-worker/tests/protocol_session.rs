@@ -17,7 +17,7 @@ fn parts() -> (ScriptedBroker, MockKafka) {
 
 fn unordered(broker: &ScriptedBroker, kafka: &MockKafka) -> Document {
     let mut document = route(broker, kafka.bootstrap());
-    document.settings.lanes.ordering = Ordering::Unordered;
+    document.live.lanes.ordering = Ordering::Unordered;
     document
 }
 
@@ -105,7 +105,7 @@ fn every_filter_is_subscribed_on_every_connect_although_the_session_is_present()
 fn shared_subscriptions_carry_the_session_id_and_want_no_retained_messages() {
     let (broker, kafka) = parts();
     let mut document = unordered(&broker, &kafka);
-    document.settings.lanes.count = 2;
+    document.live.lanes.count = 2;
     let _worker = Running::start(document);
     for _ in 0..2 {
         let mut connection = broker.accept();

@@ -37,7 +37,7 @@ fn twenty_reloads_under_traffic_lose_nothing_and_write_nothing_twice() {
     let (steady, visitors) = (kafka.unique_topic("steady", 6), kafka.unique_topic("visitors", 1));
     let mut document: Document = route(&ScriptedBroker::start(), &kafka.bootstrap());
     document.settings.broker.urls = vec![format!("mqtt://127.0.0.1:{}", mosquitto.port())];
-    document.settings.lanes.count = 2;
+    document.live.lanes.count = 2;
     document.live.source.subscriptions = vec![Subscription {
         filter: "steady/+to/+key".into(),
     }];

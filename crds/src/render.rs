@@ -84,14 +84,14 @@ pub fn document(
                 })?,
             },
             broker: broker_document(broker, options)?,
-            lanes: contract::Lanes {
-                count: fields.narrow("spec.from.mqtt.lanes", mqtt.lanes)?,
-                ordering: mqtt.ordering.into(),
-            },
             sink: route_sink_document(sink, &fields, kafka)?,
         },
         live: contract::Live {
             source: source_document(&fields, mqtt)?,
+            lanes: contract::Lanes {
+                count: fields.narrow("spec.from.mqtt.lanes", mqtt.lanes)?,
+                ordering: mqtt.ordering.into(),
+            },
             mapping: mapping_document(&fields, spec, kafka)?,
             retired: Vec::new(),
             on_error: contract::OnError {

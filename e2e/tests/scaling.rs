@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use millrace_e2e::{Manifests, Plant, SOON};
+use millrace_e2e::{Manifests, Plant, SOON, has_session};
 use millrace_testkit::{Records, wait_until};
 
 const LANES: u16 = 8;
@@ -22,6 +22,69 @@ fn workers_that_come_and_go_lose_nothing() {
 #[ignore = "needs a cluster: make e2e-full"]
 fn workers_that_come_and_go_twenty_times_lose_nothing() {
     scale(20);
+}
+
+/// Filters are spread over other lanes, and shared or not, while messages flow: no pod is replaced, and the sessions of
+/// lanes that there are no longer are ended.
+#[test]
+#[ignore = "needs a cluster: make e2e-full"]
+fn lanes_that_are_changed_lose_nothing() {
+    let some = |manifests: &mut Manifests| manifests.lanes = LANES;
+    let plant = Plant::start("lanes", some);
+    let uid = plant.route().get().unwrap().metadata.uid.unwrap();
+    let id: String = uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+    let pods = plant.uids();
+    let mut most = LANES;
+    for (lanes, ordering) in [
+        (3, "PerTopic"),
+        (6, "PerTopic"),
+        (6, "Unordered"),
+        (2, "Unordered"),
+        (4, "PerTopic"),
+        (1, "Unordered"),
+    ] {
+        let what = format!("{lanes} lanes, {ordering}");
+        let patch =
+            format!(r#"{{"spec":{{"from":{{"mqtt":{{"lanes":{lanes},"ordering":"{ordering}"}}}}}}}}"#);
+        let args = ["patch", "topicroute", "lanes", "--type=merge", "-p", &patch];
+        plant.namespace().kubectl(&args);
+        let took = wait_until(SOON, &what, || are_settled(&plant, lanes, ordering));
+        eprintln!("{what}: settled after {:.1} s", took.as_secs_f64());
+        plant.route().wait_ready();
+        plant.wait_flow(&what);
+        for lane in lanes..most {
+            let session = format!("millrace-{id}-{lane}");
+            assert!(
+                !has_session(plant.brokers().mqtt_port(), &session),
+                "{what}: {session} is stranded"
+            );
+        }
+        most = lanes;
+    }
+    assert_eq!(plant.uids(), pods, "no pod was replaced");
+    let (verdict, records) = plant.finish();
+    eprintln!(
+        "{} records were written twice",
+        records.seen().len() as u64 - verdict.sent
+    );
+}
+
+/// Whether such lanes, and no others, are owned, and nothing of before is remembered.
+fn are_settled(plant: &Plant, lanes: u16, ordering: &str) -> bool {
+    let read = |map: &str, key: &str| -> Option<serde_json::Value> {
+        let path = format!("jsonpath={{.data['{key}\\.json']}}");
+        let json = plant.namespace().kubectl(&["get", "configmap", map, "-o", &path]);
+        serde_json::from_str(&json).ok()
+    };
+    let (Some(live), Some(record)) = (read("lanes-live", "live"), read("lanes-lanes", "record")) else {
+        return false;
+    };
+    let wanted = serde_json::json!({"count": lanes, "ordering": ordering});
+    let owners = record["lanes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    live["lanes"] == wanted
+        && live.get("retired").is_none()
+        && owners.len() == usize::from(lanes)
+        && owners.iter().all(|owner| owner["state"] == "Owned")
 }
 
 fn scale(cycles: usize) {

@@ -19,13 +19,15 @@ mod rejection;
 mod route;
 mod service;
 mod stateful_set;
+mod uptake;
 mod valid;
 
 pub use configuration::{LIVE_KEY, RECORD_KEY, SETTINGS_KEY, record};
 pub use desired::Desired;
-pub use inputs::{Inputs, blocking, live, workers};
+pub use inputs::{Inputs, blocking, live, record_of, workers};
 pub use meta::Family;
 pub(crate) use pod::secret_file;
 pub use rejection::Rejection;
 pub use route::{Plan, Rollout, goal, render, route};
+pub use uptake::Uptake;
 pub use valid::Checks;

@@ -46,10 +46,6 @@ pub fn document(
                 receive_maximum: RECEIVE_MAXIMUM,
                 shared_subscriptions: SharedSubscriptions::Auto,
             },
-            lanes: Lanes {
-                count: 1,
-                ordering: Ordering::PerTopic,
-            },
             sink: Sink {
                 bootstrap_servers: vec![bootstrap.into()],
                 librdkafka: BTreeMap::new(),
@@ -67,6 +63,10 @@ pub fn document(
                 }],
                 qos,
                 payload: PayloadFormat::Bytes,
+            },
+            lanes: Lanes {
+                count: 1,
+                ordering: Ordering::PerTopic,
             },
             mapping: Mapping {
                 when: None,

@@ -30,8 +30,6 @@ pub struct Settings {
     pub route: RouteId,
     /// Where messages come from.
     pub broker: Broker,
-    /// The MQTT sessions of the route.
-    pub lanes: Lanes,
     /// Where records go.
     pub sink: Sink,
 }
@@ -42,10 +40,11 @@ pub struct Settings {
 pub struct Live {
     /// What is read from the broker.
     pub source: Source,
+    /// The MQTT sessions that read it.
+    pub lanes: Lanes,
     /// How a message becomes a record.
     pub mapping: Mapping,
-    /// Filters the route had before. Their subscriptions are ended; what the broker still holds for them is mapped
-    /// as it was.
+    /// What was read before, and how: mapped as it was, for as long as the broker may hold something of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retired: Vec<Retired>,
     /// What happens to a message that cannot be delivered.
@@ -56,12 +55,28 @@ pub struct Live {
     pub timeouts: Timeouts,
 }
 
-/// Filters that a route no longer has, with the mapping they had.
+impl Live {
+    /// How many lanes have something to read.
+    pub fn lanes_read(&self) -> u16 {
+        let retired = self.retired.iter().filter(|retired| retired.is_read);
+        let counts = retired.map(|retired| retired.lanes.count);
+        counts.fold(self.lanes.count, u16::max)
+    }
+}
+
+/// Filters that a route no longer has, or that other lanes read now, with the mapping they had.
+///
+/// First they are read beside what is new, because nothing may fall between the two; then the lanes unsubscribe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Retired {
+    /// They are still read: not all lanes have what is new.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_read: bool,
     /// The filters, as the user wrote them.
     pub subscriptions: Vec<Subscription>,
+    /// The lanes that read them.
+    pub lanes: Lanes,
     /// How expressions saw the payload.
     pub payload: PayloadFormat,
     /// How a message became a record.
@@ -152,8 +167,11 @@ pub enum Value {
     Env(String),
 }
 
+/// Lanes of a route, at most.
+pub const MAX_LANES: u16 = 64;
+
 /// The MQTT sessions of a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Lanes {
     /// How many there are, over all workers.
@@ -183,7 +201,7 @@ pub struct Subscription {
 }
 
 /// How a route's filters are spread over its lanes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Ordering {
     /// Each filter is read by one lane, so messages of a topic keep their order. Which lane follows from the filter and
     /// the number of lanes alone: a filter that comes or goes moves no other.

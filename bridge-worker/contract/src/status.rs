@@ -40,9 +40,10 @@ pub struct RouteStatus {
     /// How often changed credentials were tried and did not work.
     #[serde(default)]
     pub credentials_refused: u64,
-    /// Filters that the route no longer has and whose messages have run dry.
+    /// Filters, as the user wrote them, that lanes of this process have unsubscribed from and that the broker may still
+    /// hold messages of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub retired: Vec<String>,
+    pub late: Vec<String>,
     /// What it is doing.
     pub phase: Phase,
     /// Whether every lane has been up once and Kafka has answered. Stays true over later outages.

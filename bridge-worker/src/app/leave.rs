@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millrace_contract::probe::MAX_BYTES;
 use millrace_contract::status::{LaneState, Reason, RouteStatus};
-use millrace_contract::{Assignment, Document, LeaveReport, NotEnded, Settings};
+use millrace_contract::{Assignment, Document, LeaveReport, MAX_LANES, NotEnded, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, interval, timeout};
 
@@ -27,6 +27,9 @@ pub(super) struct Leave {
     /// The part that it takes over while it runs (JSON): its filters, retired ones included, are unsubscribed.
     #[arg(long, value_name = "FILE")]
     live: PathBuf,
+    /// How many lanes may have a session.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_LANES)))]
+    lanes: u16,
     /// How long it may take: `45s`.
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = super::time)]
     timeout: Duration,
@@ -41,7 +44,7 @@ impl Leave {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let report = runtime.block_on(leave(Document { settings, live }, hash, self.timeout))?;
+        let report = runtime.block_on(leave(Document { settings, live }, hash, self.lanes, self.timeout))?;
         let is_done = report.failed.is_empty();
         self.destination.write(&fit(report))?;
         Ok(if is_done {
@@ -53,13 +56,12 @@ impl Leave {
 }
 
 /// Ends the session of every lane of the route, those included that no filter falls to: it may have been otherwise.
-async fn leave(document: Document, hash: String, most: Duration) -> anyhow::Result<LeaveReport> {
+async fn leave(document: Document, hash: String, lanes: u16, most: Duration) -> anyhow::Result<LeaveReport> {
     let mut terminate = signal(SignalKind::terminate())?;
-    let lanes = (0..document.settings.lanes.count.max(1)).collect();
     let worker = Worker::operated(document, hash, None)?;
     worker.assign(&Assignment {
         generation: 1,
-        leaving: lanes,
+        leaving: (0..lanes).collect(),
         ..Assignment::default()
     })?;
     let until = Instant::now() + most;

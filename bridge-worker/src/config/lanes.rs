@@ -2,65 +2,50 @@
 
 use std::sync::Arc;
 
-use millrace_contract::{Ordering, ProtocolVersion, Settings, SharedSubscriptions, VERSION};
+use millrace_contract::{Lanes, Ordering, ProtocolVersion, Settings, SharedSubscriptions, VERSION};
 
 use super::{ConfigError, addresses, placement};
 use crate::mqtt::SessionOptions;
+
+/// What all lanes of a route keep for as long as they run.
+#[derive(Clone, Debug)]
+pub(crate) struct RoutePlan {
+    /// `<prefix>-<session id>`
+    client: String,
+    /// That of lane 0.
+    first: LanePlan,
+    /// The MqttBroker says that it cannot share subscriptions.
+    is_unsharing: bool,
+}
 
 /// What a lane keeps for as long as it runs.
 #[derive(Clone, Debug)]
 pub(crate) struct LanePlan {
     pub(crate) lane: u16,
-    /// Of how many.
-    pub(crate) lanes: u16,
     /// `namespace/name`, for dead letters and logs.
     pub(crate) route: Arc<str>,
     pub(crate) session: SessionOptions,
     pub(crate) protocol: ProtocolVersion,
-    /// `$share/<prefix>-<session id>/`, when every lane reads every filter.
-    pub(crate) share: Option<Arc<str>>,
+    /// `$share/<prefix>-<session id>/`
+    share: Arc<str>,
     /// Share subscriptions even if the broker says it cannot.
     pub(crate) assume_shared: bool,
 }
 
-impl LanePlan {
-    /// Whether this lane is the one, or one of those, to read a filter.
-    pub(crate) fn reads(&self, wire: &str) -> bool {
-        self.share.is_some() || placement::lane_of(wire, self.lanes) == self.lane
-    }
-
-    /// A filter as this lane subscribes to it.
-    pub(crate) fn path(&self, wire: &str) -> String {
-        match &self.share {
-            Some(share) => format!("{share}{wire}"),
-            None => wire.to_owned(),
+impl RoutePlan {
+    /// Checks settings.
+    pub(crate) fn of(settings: &Settings) -> Result<Self, ConfigError> {
+        if settings.version.abs_diff(VERSION) > 1 {
+            return Err(ConfigError::Version(settings.version));
         }
-    }
-}
-
-/// Checks settings and says what each lane of the route is.
-pub(crate) fn plan(settings: &Settings) -> Result<Vec<LanePlan>, ConfigError> {
-    if settings.version.abs_diff(VERSION) > 1 {
-        return Err(ConfigError::Version(settings.version));
-    }
-    let (broker, route) = (&settings.broker, &settings.route);
-    let is_shared = settings.lanes.ordering == Ordering::Unordered;
-    if is_shared && broker.shared_subscriptions == SharedSubscriptions::Unsupported {
-        return Err(ConfigError::SharedUnsupported);
-    }
-    let addresses = addresses(broker)?;
-    let name: Arc<str> = format!("{}/{}", route.namespace, route.name).into();
-    let client = format!("{}-{}", broker.client_id_prefix, route.session_id);
-    let share: Option<Arc<str>> = is_shared.then(|| format!("$share/{client}/").into());
-    let lanes = settings.lanes.count.max(1);
-    Ok((0..lanes)
-        .map(|lane| LanePlan {
-            lane,
-            lanes,
-            route: Arc::clone(&name),
+        let (broker, route) = (&settings.broker, &settings.route);
+        let client = format!("{}-{}", broker.client_id_prefix, route.session_id);
+        let first = LanePlan {
+            lane: 0,
+            route: format!("{}/{}", route.namespace, route.name).into(),
             session: SessionOptions {
-                addresses: addresses.clone(),
-                client_id: format!("{client}-{lane}"),
+                addresses: addresses(broker)?,
+                client_id: format!("{client}-0"),
                 clean_start: false,
                 session_expiry_seconds: broker.session_expiry_seconds,
                 keep_alive_seconds: broker.keep_alive_seconds,
@@ -69,8 +54,46 @@ pub(crate) fn plan(settings: &Settings) -> Result<Vec<LanePlan>, ConfigError> {
                 max_message_bytes: 0,
             },
             protocol: broker.protocol_version,
-            share: share.clone(),
+            share: format!("$share/{client}/").into(),
             assume_shared: broker.shared_subscriptions == SharedSubscriptions::Supported,
+        };
+        Ok(Self {
+            client,
+            first,
+            is_unsharing: broker.shared_subscriptions == SharedSubscriptions::Unsupported,
         })
-        .collect())
+    }
+
+    pub(crate) fn lane(&self, lane: u16) -> LanePlan {
+        let mut plan = self.first.clone();
+        plan.lane = lane;
+        plan.session.client_id = format!("{}-{lane}", self.client);
+        plan
+    }
+
+    /// Whether the broker can be read by such lanes.
+    pub(crate) fn check(&self, lanes: Lanes) -> Result<(), ConfigError> {
+        if lanes.ordering == Ordering::Unordered && self.is_unsharing {
+            return Err(ConfigError::SharedUnsupported);
+        }
+        Ok(())
+    }
+}
+
+impl LanePlan {
+    /// Whether this one of `lanes` is the one, or one of those, to read a filter.
+    pub(super) fn reads(&self, wire: &str, lanes: Lanes) -> bool {
+        match lanes.ordering {
+            Ordering::Unordered => self.lane < lanes.count,
+            Ordering::PerTopic => placement::lane_of(wire, lanes.count) == self.lane,
+        }
+    }
+
+    /// A filter as this lane subscribes to it.
+    pub(super) fn path(&self, wire: &str, ordering: Ordering) -> String {
+        match ordering {
+            Ordering::Unordered => format!("{}{wire}", self.share),
+            Ordering::PerTopic => wire.to_owned(),
+        }
+    }
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use millrace_contract::{Live, Mapping, OnError, PayloadFormat, Subscription};
+use millrace_contract::{Lanes, Live, Mapping, OnError, PayloadFormat, Subscription};
 use millrace_mapping::{Filter, Mapper, MappingError};
 
 use super::{ConfigError, LanePlan};
+use crate::mqtt::Wanted;
 use crate::pipeline::Mappings;
 
 /// A filter as a lane reads it.
@@ -16,12 +17,35 @@ pub(crate) struct Reading {
     pub(crate) text: String,
     /// As sent: with `$share/...` when shared.
     pub(crate) path: String,
+    /// Other lanes read it too, or have until now: the route has its retained messages.
+    pub(crate) is_known: bool,
+}
+
+impl Reading {
+    /// As it is asked for. Of a shared one every lane would get what is retained.
+    pub(crate) fn wanted(&self) -> Wanted {
+        Wanted {
+            path: self.path.clone(),
+            retained: !self.is_known && !self.is_shared(),
+        }
+    }
+
+    pub(crate) fn is_shared(&self) -> bool {
+        is_shared(&self.path)
+    }
+}
+
+/// Whether a filter, as sent, is a shared one.
+pub(crate) fn is_shared(path: &str) -> bool {
+    path.starts_with("$share/")
 }
 
 /// Filters that are read, or were, with the mapping for what comes through them.
 #[derive(Clone, Debug)]
 struct Group {
+    is_read: bool,
     filters: Vec<Filter>,
+    lanes: Lanes,
     mapping: Mapping,
     payload: PayloadFormat,
 }
@@ -34,7 +58,7 @@ pub(crate) struct LivePlan {
     /// SHA-256 of the configuration as it was read. Empty when it came with the rest of the document.
     pub(crate) hash: String,
     current: Group,
-    /// What the route has no longer and the broker may still hold.
+    /// What the route has no longer, or other lanes read now, and the broker may still hold.
     retired: Vec<Group>,
     pub(crate) qos: u8,
     pub(crate) on_error: OnError,
@@ -63,13 +87,15 @@ impl LivePlan {
         hash: String,
         dry: &BTreeSet<String>,
     ) -> Result<Self, ConfigError> {
-        let own = std::iter::once(&self.current)
-            .chain(self.retired.iter())
-            .cloned()
-            .map(|mut group| {
-                group.filters.retain(|filter| !dry.contains(filter.text()));
-                group
-            });
+        let current = std::iter::once(self.current.clone());
+        let retired = self.retired.iter().cloned().map(|mut group| {
+            group.filters.retain(|filter| !dry.contains(filter.text()));
+            group
+        });
+        let own = current.chain(retired).map(|group| Group {
+            is_read: false,
+            ..group
+        });
         Self::new(live, hash, self.revision + 1, own.collect())
     }
 
@@ -83,7 +109,9 @@ impl LivePlan {
         let filters = parse(&live.source.subscriptions)
             .map_err(|(index, message)| ConfigError::Filter { index, message })?;
         let current = Group {
+            is_read: true,
             filters,
+            lanes: live.lanes,
             mapping: live.mapping.clone(),
             payload: live.source.payload,
         };
@@ -92,8 +120,10 @@ impl LivePlan {
         for (index, retired) in live.retired.iter().enumerate() {
             let bad = |message| ConfigError::Retired { index, message };
             groups.push(Group {
+                is_read: retired.is_read,
                 filters: parse(&retired.subscriptions)
                     .map_err(|(at, message)| bad(format!("subscriptions[{at}].filter: {message}")))?,
+                lanes: retired.lanes,
                 mapping: retired.mapping.clone(),
                 payload: retired.payload,
             });
@@ -130,20 +160,48 @@ impl LivePlan {
 
     /// The filters a lane reads.
     pub(crate) fn readings(&self, plan: &LanePlan) -> Vec<Reading> {
-        readings(plan, &self.current.filters)
+        let mut readings = self.current.readings(plan);
+        for reading in &mut readings {
+            reading.is_known = self.was_read(&reading.text);
+        }
+        for group in self.retired.iter().filter(|group| group.is_read) {
+            add(&mut readings, group.readings(plan));
+        }
+        readings
     }
 
-    /// The filters a lane has read before.
+    fn was_read(&self, text: &str) -> bool {
+        let groups = self.retired.iter().filter(|group| group.is_read);
+        let mut filters = groups.flat_map(|group| &group.filters);
+        filters.any(|filter| filter.text() == text)
+    }
+
+    /// The filters a lane has read before and is to unsubscribe from.
     pub(crate) fn retired(&self, plan: &LanePlan) -> Vec<Reading> {
-        let filters = self.retired.iter().flat_map(|group| &group.filters);
-        readings(plan, filters)
+        let mine = self.readings(plan);
+        let mut retired = Vec::new();
+        for group in self.retired.iter().filter(|group| !group.is_read) {
+            add(&mut retired, group.readings(plan));
+        }
+        retired.retain(|reading| mine.iter().all(|mine| mine.path != reading.path));
+        retired
     }
 
-    /// Every filter of the route, whatever lane reads it, as this one would subscribe to it.
-    pub(crate) fn paths(&self, plan: &LanePlan) -> Vec<String> {
-        let groups = std::iter::once(&self.current).chain(&self.retired);
+    /// Filters, as the user wrote them, that are not to be read any more, by whatever lane.
+    pub(crate) fn unread(&self) -> BTreeSet<String> {
+        let groups = self.retired.iter().filter(|group| !group.is_read);
         let filters = groups.flat_map(|group| &group.filters);
-        filters.map(|filter| plan.path(filter.wire())).collect()
+        filters.map(|filter| filter.text().to_owned()).collect()
+    }
+
+    /// All that a session of the route may be subscribed to, as sent, whatever lane reads it.
+    pub(crate) fn paths(&self, plan: &LanePlan) -> BTreeSet<String> {
+        let groups = std::iter::once(&self.current).chain(&self.retired);
+        let paths = groups.flat_map(|group| {
+            let filters = group.filters.iter();
+            filters.map(|filter| plan.path(filter.wire(), group.lanes.ordering))
+        });
+        paths.collect()
     }
 }
 
@@ -151,35 +209,45 @@ impl Group {
     fn compile(&self) -> Result<Mapper, Vec<MappingError>> {
         Mapper::compile(&self.mapping, &self.filters, self.payload)
     }
+
+    fn readings(&self, plan: &LanePlan) -> Vec<Reading> {
+        let filters = self.filters.iter();
+        let mine = filters.filter(|filter| plan.reads(filter.wire(), self.lanes));
+        mine.map(|filter| Reading {
+            text: filter.text().to_owned(),
+            path: plan.path(filter.wire(), self.lanes.ordering),
+            is_known: true,
+        })
+        .collect()
+    }
 }
 
-/// What of `groups` is still retired: a filter that is read again is not, and of two groups the first counts.
+/// Adds what is not there.
+fn add(readings: &mut Vec<Reading>, more: Vec<Reading>) {
+    for reading in more {
+        if readings.iter().all(|known| known.path != reading.path) {
+            readings.push(reading);
+        }
+    }
+}
+
+/// What of `groups` is still retired: a filter that the same lanes read again is not, and of two groups the first
+/// counts.
 fn still_retired(current: &Group, groups: Vec<Group>) -> Vec<Group> {
-    let mut taken: BTreeSet<String> = current
-        .filters
-        .iter()
-        .map(|filter| filter.wire().to_owned())
-        .collect();
+    let mut taken = BTreeSet::new();
+    let mut take = |lanes: Lanes, filter: &Filter| taken.insert((lanes, filter.wire().to_owned()));
+    for filter in &current.filters {
+        take(current.lanes, filter);
+    }
     let mut left = Vec::new();
     for mut group in groups {
-        group
-            .filters
-            .retain(|filter| taken.insert(filter.wire().to_owned()));
+        let lanes = group.lanes;
+        group.filters.retain(|filter| take(lanes, filter));
         if !group.filters.is_empty() {
             left.push(group);
         }
     }
     left
-}
-
-fn readings<'a>(plan: &LanePlan, filters: impl IntoIterator<Item = &'a Filter>) -> Vec<Reading> {
-    let filters = filters.into_iter().filter(|filter| plan.reads(filter.wire()));
-    filters
-        .map(|filter| Reading {
-            text: filter.text().to_owned(),
-            path: plan.path(filter.wire()),
-        })
-        .collect()
 }
 
 /// The index of a filter that is not one comes with what is wrong with it.
@@ -196,11 +264,11 @@ fn parse(subscriptions: &[Subscription]) -> Result<Vec<Filter>, (usize, String)>
 mod tests {
     use std::collections::BTreeMap;
 
-    use millrace_contract::Document;
+    use millrace_contract::{Document, Retired};
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::config::plan;
+    use crate::config::RoutePlan;
 
     fn document(filters: &[String], ordering: &str) -> Document {
         let subscriptions: Vec<Value> = filters.iter().map(|filter| json!({"filter": filter})).collect();
@@ -225,10 +293,10 @@ mod tests {
     fn lanes(filters: &[String]) -> BTreeMap<String, u16> {
         let document = document(filters, "PerTopic");
         let live = LivePlan::first(&document.live, String::new()).unwrap();
-        let plans = plan(&document.settings).unwrap();
-        let readings = plans.iter().flat_map(|plan| {
-            let readings = live.readings(plan).into_iter();
-            readings.map(|reading| (reading.text, plan.lane))
+        let plan = RoutePlan::of(&document.settings).unwrap();
+        let readings = (0..4).flat_map(|lane| {
+            let readings = live.readings(&plan.lane(lane)).into_iter();
+            readings.map(move |reading| (reading.text, lane))
         });
         let lanes: Vec<_> = readings.collect();
         assert_eq!(lanes.len(), filters.len(), "each filter is read by one lane");
@@ -253,9 +321,9 @@ mod tests {
             let filters: Vec<String> = filters.iter().map(|filter| (*filter).to_owned()).collect();
             document(&filters, "Unordered")
         };
-        let plans = plan(&of(&["a/+x"]).settings).unwrap();
+        let plan = RoutePlan::of(&of(&["a/+x"]).settings).unwrap();
         let retired = |live: &LivePlan| -> Vec<String> {
-            let retired = live.retired(&plans[0]).into_iter();
+            let retired = live.retired(&plan.lane(0)).into_iter();
             retired.map(|reading| reading.path).collect()
         };
         let path = |wire: &str| format!("$share/millrace-0a1b2c3d/{wire}");
@@ -271,5 +339,75 @@ mod tests {
         let dry = BTreeSet::from(["b".to_owned()]);
         let later = third.follow(&of(&["c"]).live, String::new(), &dry).unwrap();
         assert_eq!(retired(&later), [path("a/+")]);
+    }
+
+    #[test]
+    fn other_lanes_read_a_filter_before_those_of_before_unsubscribe() {
+        let all: Vec<String> = (0..20).map(|n| format!("plants/{n}/#")).collect();
+        let (before, mut after) = (document(&all, "PerTopic"), document(&all, "PerTopic"));
+        after.live.lanes.count = 6;
+        let retired = |is_read| Retired {
+            is_read,
+            subscriptions: before.live.source.subscriptions.clone(),
+            lanes: before.live.lanes,
+            payload: before.live.source.payload,
+            mapping: before.live.mapping.clone(),
+        };
+        let plan = RoutePlan::of(&after.settings).unwrap();
+        let paths = |readings: Vec<Reading>| -> BTreeSet<String> {
+            readings.into_iter().map(|reading| reading.path).collect()
+        };
+        let mut moved = 0;
+        for lane in (0..6).map(|lane| plan.lane(lane)) {
+            let of = |live: &Live| LivePlan::first(live, String::new()).unwrap();
+            let old = paths(of(&before.live).readings(&lane));
+            let new = paths(of(&after.live).readings(&lane));
+            let both = |is_read| {
+                of(&Live {
+                    retired: vec![retired(is_read)],
+                    ..after.live.clone()
+                })
+            };
+            assert_eq!(paths(both(true).readings(&lane)), &old | &new);
+            assert!(both(true).retired(&lane).is_empty());
+            // What is retained comes to the route once.
+            assert!(both(true).readings(&lane).iter().all(|reading| reading.is_known));
+            assert_eq!(paths(both(false).readings(&lane)), new);
+            assert_eq!(paths(both(false).retired(&lane)), &old - &new);
+            moved += (&old - &new).len();
+        }
+        assert!(moved > 0);
+    }
+
+    #[test]
+    fn another_ordering_is_another_subscription_of_every_lane() {
+        let filters = ["a/#".to_owned()];
+        let (before, mut after) = (document(&filters, "PerTopic"), document(&filters, "Unordered"));
+        after.live.retired = vec![Retired {
+            is_read: true,
+            subscriptions: before.live.source.subscriptions.clone(),
+            lanes: before.live.lanes,
+            payload: before.live.source.payload,
+            mapping: before.live.mapping.clone(),
+        }];
+        let plan = RoutePlan::of(&after.settings).unwrap();
+        let live = LivePlan::first(&after.live, String::new()).unwrap();
+        let shared = "$share/millrace-0a1b2c3d/a/#";
+        let owners = (0..4).filter(|lane| {
+            let readings = live.readings(&plan.lane(*lane)).into_iter();
+            let paths: Vec<String> = readings.map(|reading| reading.path).collect();
+            assert_eq!(paths[0], shared);
+            paths.contains(&"a/#".to_owned())
+        });
+        assert_eq!(owners.count(), 1);
+        // A process that takes it over remembers what it has read.
+        let first = LivePlan::first(&before.live, String::new()).unwrap();
+        after.live.retired.clear();
+        let next = first
+            .follow(&after.live, String::new(), &BTreeSet::new())
+            .unwrap();
+        let gone = (0..4).flat_map(|lane| next.retired(&plan.lane(lane)));
+        let gone: Vec<String> = gone.map(|reading| reading.path).collect();
+        assert_eq!(gone, ["a/#"]);
     }
 }

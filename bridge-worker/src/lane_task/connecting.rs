@@ -5,10 +5,10 @@ use std::time::Duration;
 use millrace_contract::ProtocolVersion;
 use millrace_contract::status::LaneState;
 
-use super::taking::paths;
 use super::talk::Talk;
 use super::{Command, Leaving, Runner};
-use crate::mqtt::{ConnectError, Connection, Version, connect};
+use crate::config::Reading;
+use crate::mqtt::{ConnectError, Connection, Version, Wanted, connect};
 
 impl Runner {
     /// Connects once. `Err`: how long to wait before the next attempt.
@@ -47,26 +47,22 @@ impl Runner {
     /// SUBSCRIBE to everything, on every connect: mosquitto forgets shared subscriptions over a restart, and a
     /// connection cut before SUBACK looks no different. A resumed session sends messages before SUBACK.
     ///
-    /// It may also hold subscriptions of filters that are retired, or that another lane reads since the number of
-    /// lanes was changed: UNSUBSCRIBE follows.
+    /// A resumed session may also hold subscriptions of filters that are retired, or that other lanes read since the
+    /// number of lanes or the ordering was changed: UNSUBSCRIBE follows.
     fn introduce(&mut self, connection: &mut Connection, talk: &mut Talk) {
-        let plan = &self.task.plan;
-        let mine = match self.command {
+        let mine: Vec<Wanted> = match self.command {
             Command::Leave => Vec::new(),
-            _ => paths(&self.readings),
+            _ => self.readings.iter().map(Reading::wanted).collect(),
         };
-        let mut gone = match talk.granted.session_present {
-            true => self.live.paths(plan),
-            false => paths(&self.wet),
-        };
-        if self.command == Command::Leave && !talk.granted.session_present {
-            gone.clear();
+        let mut gone = Vec::new();
+        if talk.granted.session_present {
+            gone.extend(self.live.paths(&self.task.plan));
+            gone.retain(|path| mine.iter().all(|wanted| wanted.path != *path));
         }
-        gone.retain(|path| !mine.contains(path));
-        talk.ask(connection, mine, gone, self.live.qos, plan.share.is_some());
+        talk.ask(connection, &mine, gone, self.live.qos);
         if !talk.is_subscribing() && !talk.is_leaving {
             self.task.report.up();
-            self.task.report.acts_by(self.live.revision);
+            self.has_settled(talk);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What becomes of a lane's filters on a connection: granted, or on their way out.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::quiet::Quiet;
@@ -22,18 +23,23 @@ impl Runner {
         let Some(answered) = talk.suback(id) else {
             return Ok(());
         };
-        let plan = &self.task.plan;
         self.task.report.subscribed(
             &talk.granted,
-            plan.session.session_expiry_seconds,
+            self.task.plan.session.session_expiry_seconds,
             self.live.qos,
-            plan.share.is_some(),
             &answered,
             codes,
         )?;
         talk.unsubscribe_later(connection);
-        self.task.report.acts_by(self.live.revision);
+        self.has_settled(talk);
         Ok(())
+    }
+
+    /// Says so once the broker has granted what the lane reads, and knows what it reads no more.
+    pub(super) fn has_settled(&self, talk: &Talk) {
+        if talk.is_settled() {
+            self.task.report.acts_by(self.live.revision);
+        }
     }
 
     /// Notices when nothing more comes for filters that the route has no longer.
@@ -48,14 +54,18 @@ impl Runner {
             talk.late = None;
             return;
         }
-        let seen = self.task.lane.late();
+        // A filter that other lanes read now has the mapping of what is read.
+        let seen = match self.readings.is_empty() {
+            true => self.task.lane.ledger().received,
+            false => self.task.lane.late(),
+        };
         let settled = talk.is_settled();
         match &mut talk.late {
             Some(quiet) if reading && settled => {
                 if quiet.is_over(at, seen, &self.task.lane, connection) {
                     talk.late = None;
-                    self.dry.extend(self.wet.drain(..).map(|reading| reading.text));
-                    self.task.report.ran_dry(&self.dry);
+                    self.dry.extend(self.wet.drain(..).map(|reading| reading.path));
+                    self.task.report.late(BTreeSet::new());
                 }
             }
             late => *late = Some(Quiet::since(at, seen)),

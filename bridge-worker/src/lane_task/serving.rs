@@ -25,15 +25,14 @@ const TURN_BYTES: usize = 256 * 1024;
 impl Runner {
     /// Serves a connection until it ends or the lane has said goodbye.
     pub(super) async fn serve(&mut self, mut connection: Connection, mut talk: Talk) -> Served {
-        let plan = &self.task.plan;
-        if plan.share.is_some()
-            && talk.is_subscribing()
-            && !talk.granted.shared_subscriptions
-            && !plan.assume_shared
-        {
-            return Served::Ended(Ended::SharedUnsupported {
-                filter: paths(&self.readings).join(", "),
-            });
+        if talk.is_subscribing() && !talk.granted.shared_subscriptions && !self.task.plan.assume_shared {
+            let shared = self.readings.iter().filter(|reading| reading.is_shared());
+            let shared = paths(shared);
+            if !shared.is_empty() {
+                return Served::Ended(Ended::SharedUnsupported {
+                    filter: shared.join(", "),
+                });
+            }
         }
         loop {
             match self.turn(&mut connection, &mut talk).await {
@@ -198,7 +197,10 @@ impl Runner {
             Packet::Inbound(Inbound::SubAck { id, granted }) => {
                 self.suback(connection, talk, id, &granted)?;
             }
-            Packet::Inbound(Inbound::UnsubAck { id }) => talk.unsuback(id),
+            Packet::Inbound(Inbound::UnsubAck { id }) => {
+                talk.unsuback(id);
+                self.has_settled(talk);
+            }
             Packet::Inbound(Inbound::PingResp) => connection.pong(),
             Packet::Inbound(Inbound::Disconnect { reason, text }) => {
                 return Err(Ended::Disconnected { reason, text });

@@ -1,11 +1,12 @@
 //! A lane takes over other orders, between two messages.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::talk::Talk;
 use super::{Command, Leaving, Runner};
 use crate::config::Reading;
-use crate::mqtt::Connection;
+use crate::mqtt::{Connection, Wanted};
 
 impl Runner {
     /// Takes over the newest orders. With a connection, another configuration waits until the broker has answered what
@@ -40,14 +41,10 @@ impl Runner {
                     .readings
                     .iter()
                     .filter(|reading| !same_qos || !is_known(reading));
-                let new = paths(new);
-                let gone = paths(&self.wet);
-                let shared = self.task.plan.share.is_some();
-                talk.ask(connection, new, gone, self.live.qos, shared);
+                let new: Vec<Wanted> = new.map(Reading::wanted).collect();
+                talk.ask(connection, &new, paths(&self.wet), self.live.qos);
                 talk.late = None;
-                if !talk.is_subscribing() {
-                    self.task.report.acts_by(self.live.revision);
-                }
+                self.has_settled(talk);
             }
             (Some(_), Some(_)) => {}
         }
@@ -72,10 +69,10 @@ impl Runner {
         self.readings = self.live.readings(plan);
         let mut retired = self.live.retired(plan);
         self.dry
-            .retain(|text| retired.iter().any(|reading| reading.text == *text));
-        retired.retain(|reading| !self.dry.contains(&reading.text));
+            .retain(|path| retired.iter().any(|reading| reading.path == *path));
+        retired.retain(|reading| !self.dry.contains(&reading.path));
         self.wet = retired;
-        self.task.report.ran_dry(&self.dry);
+        self.task.report.late(texts(&self.wet));
         match self.live.mappings() {
             Ok(mappings) => self.task.lane.take_over(mappings, &self.live.on_error),
             // It has been compiled before it was given to the lanes.
@@ -86,6 +83,11 @@ impl Runner {
     pub(super) fn max_message_bytes(&self) -> usize {
         usize::try_from(self.live.max_message_bytes).unwrap_or(usize::MAX / 2)
     }
+}
+
+/// Filters as the user wrote them.
+pub(crate) fn texts(readings: &[Reading]) -> BTreeSet<String> {
+    readings.iter().map(|reading| reading.text.clone()).collect()
 }
 
 pub(super) fn paths<'a>(readings: impl IntoIterator<Item = &'a Reading>) -> Vec<String> {

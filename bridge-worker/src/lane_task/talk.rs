@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::quiet::Quiet;
-use crate::mqtt::{Connection, Ended, Granted, write_subscribe, write_unsubscribe};
+use crate::mqtt::{Connection, Ended, Granted, Wanted, write_subscribe, write_unsubscribe};
 
 /// How long the broker may take for SUBACK and UNSUBACK.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -63,15 +63,9 @@ impl Talk {
         }
     }
 
-    /// Subscribes to `filters`, and when that is granted unsubscribes from `then`.
-    pub(super) fn ask(
-        &mut self,
-        connection: &mut Connection,
-        filters: Vec<String>,
-        then: Vec<String>,
-        qos: u8,
-        shared: bool,
-    ) {
+    /// Subscribes to what is wanted, and when that is granted unsubscribes from `then`.
+    pub(super) fn ask(&mut self, connection: &mut Connection, wanted: &[Wanted], then: Vec<String>, qos: u8) {
+        let filters: Vec<String> = wanted.iter().map(|wanted| wanted.path.clone()).collect();
         self.gone.retain(|gone| !filters.contains(gone));
         self.later = then;
         self.later.retain(|path| !self.gone.contains(path));
@@ -81,7 +75,7 @@ impl Talk {
         }
         let is_first = self.last_id == 0;
         let id = self.id();
-        write_subscribe(self.granted.version, id, &filters, qos, shared, connection.out());
+        write_subscribe(self.granted.version, id, wanted, qos, connection.out());
         self.subscribe = Some(Asked {
             id,
             filters,

@@ -6,28 +6,29 @@ use rumqttc::v5::mqttbytes::v5;
 
 use super::packet::Version;
 
-/// Appends a SUBSCRIBE to at least one filter, as sent: with `$share/...` when `shared`. Retained messages come once:
-/// Retain Handling 2 for shared subscriptions, where every lane would get them, 1 for others.
-pub(crate) fn write_subscribe(
-    version: Version,
-    id: u16,
-    filters: &[String],
-    qos: u8,
-    shared: bool,
-    out: &mut BytesMut,
-) {
+/// A filter to subscribe to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// As sent: with `$share/...` when shared.
+    pub(crate) path: String,
+    /// Whether what is retained is to come (MQTT 5): once, when the subscription is made (Retain Handling 1).
+    pub(crate) retained: bool,
+}
+
+/// Appends a SUBSCRIBE to at least one filter.
+pub(crate) fn write_subscribe(version: Version, id: u16, filters: &[Wanted], qos: u8, out: &mut BytesMut) {
     let written = match version {
         Version::V5 => {
             use rumqttc::v5::mqttbytes::{QoS, qos as named};
-            let filters = filters.iter().map(|path| v5::Filter {
-                path: path.clone(),
+            let filters = filters.iter().map(|wanted| v5::Filter {
+                path: wanted.path.clone(),
                 qos: named(qos).unwrap_or(QoS::AtLeastOnce),
                 nolocal: false,
                 preserve_retain: true,
-                retain_forward_rule: if shared {
-                    v5::RetainForwardRule::Never
-                } else {
+                retain_forward_rule: if wanted.retained {
                     v5::RetainForwardRule::OnNewSubscribe
+                } else {
+                    v5::RetainForwardRule::Never
                 },
             });
             let mut subscribe = v5::Subscribe::new_many(filters, None);
@@ -36,8 +37,8 @@ pub(crate) fn write_subscribe(
         }
         Version::V311 => {
             use rumqttc::mqttbytes::{QoS, qos as named};
-            let filters = filters.iter().map(|path| v4::SubscribeFilter {
-                path: path.clone(),
+            let filters = filters.iter().map(|wanted| v4::SubscribeFilter {
+                path: wanted.path.clone(),
                 qos: named(qos).unwrap_or(QoS::AtLeastOnce),
             });
             let mut subscribe = v4::Subscribe::new_many(filters);

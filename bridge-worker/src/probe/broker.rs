@@ -10,7 +10,7 @@ use tokio::time::timeout_at;
 use crate::config;
 use crate::mqtt::{
     ConnectError, Connection, Ended, Goodbye, Grant, Granted, Inbound, Login, Packet, SessionOptions,
-    Version, negotiate, write_subscribe, write_unsubscribe,
+    Version, Wanted, negotiate, write_subscribe, write_unsubscribe,
 };
 use crate::random;
 
@@ -78,13 +78,16 @@ async fn subscribe(
     may_share: bool,
 ) -> Result<(Option<Grant>, Option<Grant>), Ended> {
     let word = random::word();
-    let plain = vec![format!("millrace/probe/{word}")];
-    let shared = vec![format!("$share/{word}/millrace/probe/{word}")];
-    let mut filters = plain.clone();
-    write_subscribe(version, PLAIN, &plain, qos, false, connection.out());
+    let wanted = |path: &String| Wanted {
+        path: path.clone(),
+        retained: false,
+    };
+    let mut filters = vec![format!("millrace/probe/{word}")];
+    write_subscribe(version, PLAIN, &[wanted(&filters[0])], qos, connection.out());
     if may_share {
-        write_subscribe(version, SHARED, &shared, qos, true, connection.out());
-        filters.extend(shared);
+        let shared = format!("$share/{word}/millrace/probe/{word}");
+        write_subscribe(version, SHARED, &[wanted(&shared)], qos, connection.out());
+        filters.push(shared);
     }
     let (mut of_plain, mut of_shared) = (None, None);
     let mut answers = if may_share { 2 } else { 1 };

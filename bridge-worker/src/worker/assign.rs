@@ -13,7 +13,7 @@ use super::{Route, Worker, lock};
 use crate::config::LanePlan;
 use crate::kafka::LaneSink;
 use crate::lane_report::LaneReport;
-use crate::lane_task::{Command, LaneTask, Orders};
+use crate::lane_task::{Command, LaneTask, Orders, texts};
 use crate::pipeline::{Lane, LaneConfig, Stop};
 
 impl Worker {
@@ -68,12 +68,12 @@ impl Route {
         outcome
     }
 
-    /// Without lanes that the route does not have.
+    /// Without lanes that no route has.
     fn existing(&self, mut lanes: Vec<u16>) -> Vec<u16> {
         lanes.retain(|lane| {
-            let exists = usize::from(*lane) < self.plans.len();
+            let exists = usize::from(*lane) < self.mailboxes.len();
             if !exists {
-                tracing::error!(lane, "the assignment names a lane that this route does not have");
+                tracing::error!(lane, "the assignment names a lane that no route has");
             }
             exists
         });
@@ -89,18 +89,20 @@ impl Route {
     fn busy(&self, lanes: &Lanes) -> usize {
         let plans = lanes.owned.iter().chain(&lanes.leaving);
         plans
-            .filter_map(|lane| self.plans.get(usize::from(*lane)))
+            .map(|lane| self.plan.lane(*lane))
             .filter(|plan| !lanes.live.readings(plan).is_empty() || !lanes.live.retired(plan).is_empty())
             .count()
     }
 
     fn spawn(self: &Arc<Self>, lanes: &Lanes, lane: u16) -> io::Result<Handle> {
-        let plan = &self.plans[usize::from(lane)];
+        let plan = self.plan.lane(lane);
         let orders = lanes.orders(lane, self.is_operated, self.busy(lanes), 0);
+        let late = lanes.live.retired(&plan);
         let report = Arc::new(LaneReport::new(
             lane,
             &plan.session.client_id,
             lanes.live.revision,
+            texts(&late),
         ));
         let (sender, receiver) = watch::channel(orders);
         let task = self.task(plan, receiver, Arc::clone(&report))?;
@@ -114,7 +116,7 @@ impl Route {
 
     fn task(
         self: &Arc<Self>,
-        plan: &LanePlan,
+        plan: LanePlan,
         orders: watch::Receiver<Orders>,
         report: Arc<LaneReport>,
     ) -> io::Result<LaneTask> {
@@ -134,7 +136,7 @@ impl Route {
         let route = Arc::downgrade(self);
         Ok(LaneTask {
             lane: Lane::new(config, mappings, sink, self.seed),
-            plan: plan.clone(),
+            plan,
             mailboxes: Arc::clone(&self.mailboxes),
             producer: Arc::clone(&self.producer),
             logins: Arc::clone(&self.logins),

@@ -56,7 +56,7 @@ impl Watch {
         if self.again.is_some_and(|again| Instant::now() < again) {
             return;
         }
-        let mut options = route.plans[0].session.clone();
+        let mut options = route.plan.lane(0).session;
         let broker = &route.settings.broker;
         options.client_id = format!(
             "{}-{}-try-{}",

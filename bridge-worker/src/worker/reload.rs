@@ -31,7 +31,8 @@ impl Route {
     fn reload(&self, live: &Live, hash: String) -> Result<(), ConfigError> {
         let mut lanes = lock(&self.lanes);
         let dry = self.dry(&lanes);
-        let plan = match lanes.live.follow(live, hash, &dry) {
+        let checked = self.plan.check(live.lanes);
+        let plan = match checked.and_then(|()| lanes.live.follow(live, hash, &dry)) {
             Ok(plan) => plan,
             Err(error) => {
                 self.refuse(&mut lanes, &error.to_string());
@@ -59,18 +60,18 @@ impl Route {
         lanes.refusals += 1;
     }
 
-    /// Filters that are retired and have run dry, in all lanes of this process that have read them.
-    pub(super) fn dry(&self, lanes: &Lanes) -> BTreeSet<String> {
-        let all = lanes.owned.iter().filter_map(|lane| lanes.handles.get(lane));
-        let mut sets = all.map(|handle| handle.report.view().1.dry);
-        let Some(first) = sets.next() else {
-            return BTreeSet::new();
-        };
-        let is_shared = self.plans.iter().any(|plan| plan.share.is_some());
-        sets.fold(first, |dry, other| match is_shared {
-            true => dry.intersection(&other).cloned().collect(),
-            // Each filter was read by one lane.
-            false => dry.union(&other).cloned().collect(),
-        })
+    /// Filters that are not to be read any more and that have run dry in all lanes of this process.
+    fn dry(&self, lanes: &Lanes) -> BTreeSet<String> {
+        let mut dry = lanes.live.unread();
+        for lane in &lanes.owned {
+            match lanes.handles.get(lane).map(|handle| handle.report.view().1) {
+                Some(view) if view.revision == lanes.live.revision => {
+                    dry.retain(|filter| !view.late.contains(filter));
+                }
+                // It has still to learn which these are.
+                _ => dry.clear(),
+            }
+        }
+        dry
     }
 }

@@ -18,6 +18,8 @@ struct Seen {
     /// Of those that are to read.
     owned: Vec<LaneState>,
     problems: Vec<Problem>,
+    /// Filters that are read no more and that something may still come of.
+    late: BTreeSet<String>,
     /// All that are to read have been up.
     up: bool,
     /// All act by the newest configuration.
@@ -37,6 +39,7 @@ impl Route {
             let (status, view, problems) = handle.report.view();
             totals.add_view(&view, status.connections);
             seen.problems.extend(problems);
+            seen.late.extend(view.late);
             if lanes.owned.contains(lane) {
                 seen.up &= view.has_been_up || status.state == LaneState::Idle;
                 seen.act &= view.revision == lanes.live.revision;
@@ -62,7 +65,7 @@ impl Route {
                 live: lanes.acting.clone(),
                 credentials_taken_over,
                 credentials_refused,
-                retired: self.dry(&lanes).into_iter().collect(),
+                late: seen.late.iter().cloned().collect(),
                 phase: phase(&lanes, &seen, ended),
                 ready: self.ready(&seen),
                 problems: self.problems(&lanes, seen.problems),

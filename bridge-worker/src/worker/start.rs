@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use millrace_contract::Document;
+use millrace_contract::{Document, MAX_LANES};
 use tokio::sync::watch;
 
 use super::lanes::Lanes;
 use super::{Route, StartError, Worker, credentials};
-use crate::config::{self, LivePlan};
+use crate::config::{self, LivePlan, RoutePlan};
 use crate::kafka::{
     ClientSettings, KafkaState, MAX_BATCH_BYTES, Mailbox, Producer, TopicKeeper, TopicMaker, Topics,
     client_config,
@@ -26,13 +26,14 @@ impl Worker {
         pod_uid: Option<String>,
         is_operated: bool,
     ) -> Result<Self, StartError> {
-        let plans = config::plan(&document.settings)?;
+        let plan = RoutePlan::of(&document.settings)?;
+        plan.check(document.live.lanes)?;
         let live = LivePlan::first(&document.live, hash)?;
         let policies = config::topic_policies(&document.settings.sink)?;
         let client = ClientSettings::of(&document);
         let topics = Arc::new(Topics::new(config::known_topics(&document.live)));
         let kafka = Arc::new(KafkaState::default());
-        let mailboxes: Arc<[Mailbox]> = plans.iter().map(|_| Mailbox::default()).collect();
+        let mailboxes: Arc<[Mailbox]> = (0..MAX_LANES).map(|_| Mailbox::default()).collect();
         let producer = Producer::new(
             client.clone(),
             Arc::clone(&mailboxes),
@@ -56,7 +57,7 @@ impl Worker {
             settings: document.settings,
             pod_uid,
             is_operated,
-            plans,
+            plan,
             mailboxes,
             producer,
             topics,

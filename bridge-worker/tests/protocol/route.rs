@@ -30,10 +30,6 @@ pub(crate) fn route(broker: &ScriptedBroker, bootstrap: &str) -> Document {
                 receive_maximum: 10_000,
                 shared_subscriptions: SharedSubscriptions::Auto,
             },
-            lanes: Lanes {
-                count: 1,
-                ordering: Ordering::PerTopic,
-            },
             sink: Sink {
                 bootstrap_servers: vec![bootstrap.into()],
                 librdkafka: [
@@ -59,6 +55,10 @@ pub(crate) fn route(broker: &ScriptedBroker, bootstrap: &str) -> Document {
                 }],
                 qos: 1,
                 payload: PayloadFormat::Bytes,
+            },
+            lanes: Lanes {
+                count: 1,
+                ordering: Ordering::PerTopic,
             },
             mapping: Mapping {
                 when: None,

@@ -75,10 +75,6 @@ impl Route {
                     receive_maximum: 10_000,
                     shared_subscriptions: SharedSubscriptions::Auto,
                 },
-                lanes: Lanes {
-                    count: self.lanes,
-                    ordering: self.ordering,
-                },
                 sink: Sink {
                     bootstrap_servers: vec![self.kafka.clone()],
                     librdkafka: BTreeMap::new(),
@@ -97,6 +93,10 @@ impl Route {
                         .collect(),
                     qos: self.qos,
                     payload: PayloadFormat::Bytes,
+                },
+                lanes: Lanes {
+                    count: self.lanes,
+                    ordering: self.ordering,
                 },
                 mapping: Mapping {
                     when: None,

@@ -1,4 +1,3 @@
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use crate::cluster::Cluster;
 use crate::metrics::Metrics;
 use crate::names;
 use crate::observed::{Family, Observed, Owner, PodSeen, WorkerSeen, Workers};
-use crate::plan::{self, Checks};
+use crate::plan::{self, Checks, Uptake};
 use crate::settings::Settings;
 
 /// `timeouts.failover` by default.
@@ -86,18 +85,18 @@ impl Context {
             .collect()
     }
 
-    /// Filters that all workers of a route say have run dry.
-    pub(super) fn dry(&self, family: &Family) -> BTreeSet<String> {
-        let mut all: Option<BTreeSet<String>> = None;
-        for (_, worker) in self.answers(family) {
-            let retired = worker.status.map(|status| status.retired).unwrap_or_default();
-            let retired: BTreeSet<String> = retired.into_iter().collect();
-            all = Some(match all {
-                Some(others) => others.intersection(&retired).cloned().collect(),
-                None => retired,
-            });
+    /// How far the lanes of a route are with the configuration that was written last.
+    pub(super) fn uptake(&self, family: &Family) -> Uptake {
+        let live = plan::live(family);
+        // Nothing waits for it.
+        if live.is_none_or(|(_, live)| live.retired.is_empty()) {
+            return Uptake::default();
         }
-        all.unwrap_or_default()
+        let answers = self.answers(family).into_iter().filter_map(|(pod, worker)| {
+            let status = worker.status.filter(|_| worker.silent.is_none())?;
+            Some((pod.ordinal()?, status))
+        });
+        Uptake::of(live, plan::record_of(family), &answers.collect())
     }
 }
 

@@ -63,7 +63,8 @@ async fn write_record(
     let new = if route.metadata.deletion_timestamp.is_some() {
         lanes::leaving(old)
     } else if family.values().any(|child| matches!(child.seen, Seen::Set(_))) {
-        let (goal, now) = (plan::goal(route), Instant::now());
+        let goal = plan::goal(route, plan::live(family).map(|(_, live)| live));
+        let now = Instant::now();
         let pods = views(family, context);
         let crew = context.silences.with(&owner, |silences| {
             silences.crew(&pods, old, goal, now, failover(route))

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::controller::Action;
-use millrace_contract::Document;
 use millrace_crds::{MqttBroker, TopicRoute};
 
 use super::Error;
@@ -59,7 +58,7 @@ fn situation<'f>(
         .and_then(|(broker, sink)| plan::render(route, broker, sink).ok());
     let alive = plan::workers(family).filter(|(_, pod)| !pod.deleting && pod.ip.is_some() && pod.ready);
     Situation {
-        sessions: sessions(route, document.as_ref(), broker.as_deref()),
+        sessions: sessions(route, family, broker.as_deref()),
         workers: alive.map(|(child, _)| context.workers.of(&child.uid)).collect(),
         job: family.values().find_map(|child| match &child.seen {
             Seen::Job(job) => Some(job),
@@ -89,10 +88,7 @@ fn situation<'f>(
 }
 
 /// Client ids of the route's sessions, as far as they can be known without its broker.
-fn sessions(route: &TopicRoute, document: Option<&Document>, broker: Option<&MqttBroker>) -> Vec<String> {
-    if let Some(document) = document {
-        return leave::sessions(document);
-    }
+fn sessions(route: &TopicRoute, family: &Family, broker: Option<&MqttBroker>) -> Vec<String> {
     let prefix = broker.map_or("millrace", |broker| broker.spec.session.client_id_prefix.as_str());
     let id = route.spec.session_id.clone().or_else(|| {
         let uid = route.metadata.uid.as_deref()?;
@@ -105,8 +101,14 @@ fn sessions(route: &TopicRoute, document: Option<&Document>, broker: Option<&Mqt
         )
     });
     let id = id.unwrap_or_default();
-    let lanes = route.spec.from.mqtt.as_ref().map_or(0, |mqtt| mqtt.lanes);
-    (0..lanes).map(|lane| format!("{prefix}-{id}-{lane}")).collect()
+    (0..lanes(route, family))
+        .map(|lane| format!("{prefix}-{id}-{lane}"))
+        .collect()
+}
+
+/// Lanes that may have a session.
+fn lanes(route: &TopicRoute, family: &Family) -> u16 {
+    leave::lanes(plan::record_of(family), plan::goal(route, None).lanes)
 }
 
 enum Started {
@@ -122,12 +124,21 @@ async fn start_job(route: &Arc<TopicRoute>, family: &Family, context: &Context) 
     let Ok(mut document) = plan::render(route, &broker, &sink) else {
         return Ok(Started::NamespaceTerminating);
     };
-    document.live.retired = plan::live(family)
-        .map(|(_, live)| live.retired.clone())
-        .unwrap_or_default();
+    // What its sessions are subscribed to is what was written last.
+    if let Some((_, live)) = plan::live(family) {
+        document.live = live.clone();
+    }
     let patience = patience(route).as_secs();
     let family_of = plan::Family::of(names::kind::ROUTE, route.as_ref());
-    let job = leave::job(&family_of, &document, route, &broker, patience, &context.settings);
+    let job = leave::job(
+        &family_of,
+        &document,
+        lanes(route, family),
+        route,
+        &broker,
+        patience,
+        &context.settings,
+    );
     match context.cluster.apply(&family_of.owner, &job, family).await {
         Ok(()) => Ok(Started::Yes),
         Err(error) if error.is_namespace_terminating() => Ok(Started::NamespaceTerminating),

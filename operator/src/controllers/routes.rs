@@ -61,7 +61,7 @@ fn fetch(route: &Arc<TopicRoute>, context: &Context) -> Inputs {
         broker,
         sink,
         others,
-        dry: context.dry(&family),
+        uptake: context.uptake(&family),
         family,
         rolling: context.observed.rolling(&owner, now),
         now,

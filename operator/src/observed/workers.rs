@@ -141,7 +141,7 @@ fn is_news(old: &RouteStatus, new: &RouteStatus) -> bool {
         || old.generation != new.generation
         || old.live != new.live
         || old.problems != new.problems
-        || old.retired != new.retired
+        || old.late != new.late
         || old.credentials_refused != new.credentials_refused
         || old.credentials_taken_over != new.credentials_taken_over
         || lanes(old) != lanes(new)

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use millrace_contract::{LaneRecord, Live, Retired, Settings};
+use millrace_contract::{LaneRecord, Lanes, Live, Retired, Settings};
 
-use super::Desired;
 use super::meta::Family;
+use super::{Desired, Uptake};
 use crate::names;
 use crate::observed::ChildKind;
 
@@ -54,30 +54,43 @@ fn map(family: &Family, name: String, key: &str, content: String) -> ConfigMap {
     }
 }
 
-/// `new`, which also remembers the filters that `old` had and it has not, with the mapping they had, but for those
-/// that have run `dry`.
-pub(super) fn retiring(mut new: Live, old: Option<&Live>, dry: &BTreeSet<String>) -> Live {
+/// `new`, which also remembers the filters that `old` had and it has not, or that other lanes are to read, with the
+/// mapping they had: read until all lanes have taken over what is new, and known until they have run dry.
+pub(super) fn retiring(mut new: Live, old: Option<&Live>, uptake: &Uptake) -> Live {
     let Some(old) = old else { return new };
-    let is_wanted = |filter: &str| new.source.subscriptions.iter().any(|one| one.filter == filter);
-    let still = |retired: &Retired| {
-        let mut retired = retired.clone();
-        retired
-            .subscriptions
-            .retain(|one| !is_wanted(&one.filter) && !dry.contains(&one.filter));
-        (!retired.subscriptions.is_empty()).then_some(retired)
-    };
-    let gone = still(&Retired {
+    let gone = Retired {
+        is_read: true,
         subscriptions: old.source.subscriptions.clone(),
+        lanes: old.lanes,
         payload: old.source.payload,
         mapping: old.mapping.clone(),
-    });
-    let retired: Vec<Retired> = gone
-        .into_iter()
-        .chain(old.retired.iter().filter_map(still))
-        .take(MAX_RETIRED)
-        .collect();
-    new.retired = retired;
+    };
+    let mut taken: BTreeSet<(Lanes, String)> = BTreeSet::new();
+    for one in &new.source.subscriptions {
+        taken.insert((new.lanes, one.filter.clone()));
+    }
+    let mut known = |mut retired: Retired| {
+        let lanes = retired.lanes;
+        retired
+            .subscriptions
+            .retain(|one| taken.insert((lanes, one.filter.clone())));
+        (!retired.subscriptions.is_empty()).then_some(retired)
+    };
+    let before = old.retired.iter().map(|retired| further(retired, uptake));
+    let all = std::iter::once(gone).chain(before);
+    new.retired = all.filter_map(&mut known).take(MAX_RETIRED).collect();
     new
+}
+
+/// What of retired filters is left.
+fn further(retired: &Retired, uptake: &Uptake) -> Retired {
+    let mut retired = retired.clone();
+    if retired.is_read {
+        retired.is_read = !uptake.complete;
+    } else if let Some(late) = &uptake.late {
+        retired.subscriptions.retain(|one| late.contains(&one.filter));
+    }
+    retired
 }
 
 /// The settings as JSON, and the version of workers with these settings and what is the same for all routes
@@ -97,7 +110,9 @@ pub(super) fn live_json(live: &Live) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
-    use millrace_contract::{ErrorAction, Mapping, OnError, PayloadFormat, Source, Subscription, Timeouts};
+    use millrace_contract::{
+        ErrorAction, Mapping, OnError, Ordering, PayloadFormat, Source, Subscription, Timeouts,
+    };
 
     use super::*;
 
@@ -112,6 +127,10 @@ mod tests {
                     .collect(),
                 qos: 1,
                 payload: PayloadFormat::Bytes,
+            },
+            lanes: Lanes {
+                count: 2,
+                ordering: Ordering::PerTopic,
             },
             mapping: Mapping {
                 when: None,
@@ -135,41 +154,73 @@ mod tests {
         }
     }
 
-    fn retired(live: &Live) -> Vec<(&str, &str)> {
-        let each = |one: &'_ Retired| {
-            one.subscriptions
-                .iter()
-                .map(|s| s.filter.clone())
-                .collect::<Vec<_>>()
-                .len()
-        };
-        assert!(live.retired.iter().all(|one| each(one) > 0), "no empty entries");
-        live.retired
+    /// Filters, topics they are written to, and whether they are read.
+    fn retired(live: &Live) -> Vec<(&str, &str, bool)> {
+        let each = |one: &'_ Retired| (one.mapping.topic.clone(), one.is_read);
+        assert!(
+            live.retired.iter().all(|one| !one.subscriptions.is_empty()),
+            "{:?}",
+            live.retired.iter().map(each).collect::<Vec<_>>()
+        );
+        let filters = live
+            .retired
             .iter()
-            .flat_map(|one| {
-                one.subscriptions
-                    .iter()
-                    .map(|s| (s.filter.as_str(), one.mapping.topic.as_str()))
-            })
+            .flat_map(|one| one.subscriptions.iter().map(move |filter| (one, filter)));
+        filters
+            .map(|(one, filter)| (filter.filter.as_str(), one.mapping.topic.as_str(), one.is_read))
             .collect()
     }
 
+    fn late(filters: &[&str]) -> Uptake {
+        Uptake {
+            complete: true,
+            late: Some(filters.iter().map(|filter| (*filter).to_owned()).collect()),
+        }
+    }
+
     #[test]
-    fn a_filter_that_goes_keeps_its_mapping_until_it_has_run_dry_or_comes_back() {
-        let none = BTreeSet::new();
+    fn a_filter_that_goes_is_read_until_all_lanes_know_and_mapped_until_it_has_run_dry() {
+        let unknown = Uptake::default();
         let first = live(&["a", "b"], "one");
-        let second = retiring(live(&["b"], "two"), Some(&first), &none);
-        assert_eq!(retired(&second), [("a", "one")]);
-        let third = retiring(live(&["c"], "three"), Some(&second), &none);
-        assert_eq!(retired(&third), [("b", "two"), ("a", "one")]);
-        let back = retiring(live(&["a", "c"], "four"), Some(&third), &none);
-        assert_eq!(retired(&back), [("b", "two")]);
-        let dry = retiring(live(&["c"], "three"), Some(&third), &["a".to_owned()].into());
-        assert_eq!(retired(&dry), [("b", "two")]);
+        let second = retiring(live(&["b"], "two"), Some(&first), &unknown);
+        assert_eq!(retired(&second), [("a", "one", true)]);
+        let third = retiring(live(&["c"], "three"), Some(&second), &unknown);
+        assert_eq!(retired(&third), [("b", "two", true), ("a", "one", true)]);
+        let again = || live(&["c"], "three");
         assert_eq!(
-            retiring(live(&["c"], "three"), Some(&third), &none),
+            retiring(again(), Some(&third), &unknown),
             third,
             "said once, it stays"
         );
+        let known = retiring(again(), Some(&third), &late(&[]));
+        assert_eq!(retired(&known), [("b", "two", false), ("a", "one", false)]);
+        assert_eq!(retiring(again(), Some(&known), &late(&["a", "b"])), known);
+        assert_eq!(retiring(again(), Some(&known), &unknown), known);
+        let dry = retiring(again(), Some(&known), &late(&["b"]));
+        assert_eq!(retired(&dry), [("b", "two", false)]);
+        let back = retiring(live(&["a", "c"], "four"), Some(&known), &unknown);
+        assert_eq!(retired(&back), [("b", "two", false)]);
+    }
+
+    #[test]
+    fn other_lanes_read_a_filter_beside_those_of_before_until_all_have_it() {
+        let first = live(&["a"], "one");
+        let mut more = first.clone();
+        more.lanes.count = 4;
+        let second = retiring(more.clone(), Some(&first), &late(&[]));
+        assert_eq!(
+            (second.retired[0].lanes, second.retired[0].is_read),
+            (first.lanes, true)
+        );
+        assert_eq!(second.lanes_read(), 4);
+        let third = retiring(more.clone(), Some(&second), &late(&[]));
+        assert!(!third.retired[0].is_read);
+        let last = retiring(more.clone(), Some(&third), &late(&[]));
+        assert_eq!(last, more);
+        // Fewer again: those that are to go read until the others do.
+        let fewer = retiring(first.clone(), Some(&second), &Uptake::default());
+        assert_eq!((fewer.retired.len(), fewer.lanes_read()), (1, 4));
+        let fewer = retiring(first.clone(), Some(&fewer), &late(&[]));
+        assert_eq!((fewer.retired.len(), fewer.lanes_read()), (1, 2));
     }
 }

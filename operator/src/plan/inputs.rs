@@ -1,10 +1,10 @@
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use millrace_contract::{LaneRecord, Live};
 use millrace_crds::{KafkaSink, MqttBroker, TopicRoute};
 
+use super::Uptake;
 use crate::observed::{self, Child, JobSeen, PodSeen, Seen, SetSeen};
 
 /// What a decision about a route is made from.
@@ -20,8 +20,8 @@ pub struct Inputs {
     pub others: Vec<(Arc<TopicRoute>, Arc<MqttBroker>)>,
     /// The route's children.
     pub family: observed::Family,
-    /// Filters that the route no longer has and that have run dry in all workers.
-    pub dry: BTreeSet<String>,
+    /// How far the lanes are with the configuration that was written last.
+    pub uptake: Uptake,
     /// Other routes that are replacing their workers.
     pub rolling: usize,
     /// The time.
@@ -52,7 +52,7 @@ impl Inputs {
 
     /// Who owns which lane.
     pub fn record(&self) -> Option<&LaneRecord> {
-        record(&self.family)
+        record_of(&self.family)
     }
 
     /// The route's workers.
@@ -70,7 +70,7 @@ pub fn live(family: &observed::Family) -> Option<(&str, &Live)> {
 }
 
 /// Who owns which lane of a route.
-fn record(family: &observed::Family) -> Option<&LaneRecord> {
+pub fn record_of(family: &observed::Family) -> Option<&LaneRecord> {
     family.values().find_map(|child| match &child.seen {
         Seen::Lanes(record) => Some(record),
         _ => None,

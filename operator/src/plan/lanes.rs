@@ -14,7 +14,7 @@ use millrace_contract::{LaneOwner, LaneRecord, Ownership};
 /// What the record is to come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Goal {
-    /// Lanes of the route.
+    /// Lanes that have something to read. The sessions of others are ended.
     pub lanes: u16,
     /// Workers that are to own them.
     pub workers: u16,
@@ -43,18 +43,24 @@ pub struct Said {
     pub generation: u64,
     /// Lanes that it reads, or may read again by itself.
     pub held: BTreeSet<u16>,
+    /// Those, and lanes that it has read until this generation: they may have a session.
+    pub known: BTreeSet<u16>,
+    /// Lanes that have no session any more.
+    pub left: BTreeSet<u16>,
 }
 
 impl Said {
     /// From a worker's answer.
     pub fn of(status: &RouteStatus) -> Self {
-        let held = status
-            .lanes
-            .iter()
-            .filter(|lane| !matches!(lane.state, LaneState::Down | LaneState::Idle | LaneState::Left));
+        let lanes = |is: fn(LaneState) -> bool| {
+            let lanes = status.lanes.iter().filter(move |lane| is(lane.state));
+            lanes.map(|lane| lane.lane).collect()
+        };
         Self {
             generation: status.generation,
-            held: held.map(|lane| lane.lane).collect(),
+            held: lanes(|state| !matches!(state, LaneState::Down | LaneState::Idle | LaneState::Left)),
+            known: lanes(|state| !matches!(state, LaneState::Idle | LaneState::Left)),
+            left: lanes(|state| state == LaneState::Left),
         }
     }
 }
@@ -90,7 +96,9 @@ impl Silences {
             .into_iter()
             .flat_map(|record| &record.lanes)
             .map(|owner| owner.ordinal);
-        let ordinals: BTreeSet<u16> = owners.chain(0..goal.workers).collect();
+        // One that is not wanted any more and owns nothing may have to stand in.
+        let there = pods.keys().copied();
+        let ordinals: BTreeSet<u16> = owners.chain(0..goal.workers).chain(there).collect();
         // Without workers nobody is expected to answer.
         self.since
             .retain(|ordinal, _| goal.workers > 0 && ordinals.contains(ordinal));
@@ -135,6 +143,12 @@ impl Member {
             || self.lost
             || said.is_some_and(|said| said.generation >= since && !said.held.contains(&lane))
     }
+
+    /// Whether it has ended the session of a lane, as it was told to at `since`.
+    fn has_left(&self, lane: u16, since: u64) -> bool {
+        let said = self.said.as_ref();
+        said.is_some_and(|said| said.generation >= since && said.left.contains(&lane))
+    }
 }
 
 /// The record that follows `record`; none if it stays.
@@ -145,6 +159,7 @@ pub fn next(record: Option<&LaneRecord>, goal: Goal, crew: &Crew) -> Option<Lane
         return Some(first(goal));
     };
     let mut table = Table::of(record, goal, crew);
+    table.end();
     table.release();
     table.balance();
     follow(Some(record), table.owners())
@@ -199,6 +214,25 @@ fn follow(record: Option<&LaneRecord>, lanes: Vec<LaneOwner>) -> Option<LaneReco
     (lanes != old).then_some(LaneRecord { generation, lanes })
 }
 
+/// Lanes of which the record does not know and a worker does: a pod that had heard of an older record than there is may
+/// have made their sessions again.
+fn orphans(record: &LaneRecord, crew: &Crew) -> impl Iterator<Item = LaneOwner> {
+    let is_unknown = |lane: &u16| record.lanes.iter().all(|owner| owner.lane != *lane);
+    let said = crew
+        .iter()
+        .filter_map(|(ordinal, member)| Some((*ordinal, member.said.as_ref()?)));
+    let newest = said.filter(|(_, said)| said.generation >= record.generation);
+    newest.flat_map(move |(ordinal, said)| {
+        let lanes = said.known.iter().copied().filter(is_unknown);
+        lanes.map(move |lane| LaneOwner {
+            lane,
+            ordinal,
+            state: Ownership::Leaving,
+            since: 0,
+        })
+    })
+}
+
 /// How many lanes somebody has, and is to have.
 #[derive(Clone, Copy, Debug, Default)]
 struct Share {
@@ -219,18 +253,31 @@ struct Table<'a> {
     lanes: BTreeMap<u16, LaneOwner>,
     /// Lanes that nobody can be reading, and who read them last.
     free: BTreeMap<u16, Option<u16>>,
+    /// Lanes that have nothing to read any more, while they may have a session.
+    surplus: BTreeMap<u16, LaneOwner>,
 }
 
 impl<'a> Table<'a> {
     fn of(record: &LaneRecord, goal: Goal, crew: &'a Crew) -> Self {
-        let lanes = record.lanes.iter().filter(|owner| owner.lane < goal.lanes);
-        let lanes: BTreeMap<u16, LaneOwner> = lanes.map(|owner| (owner.lane, owner.clone())).collect();
+        let all = record.lanes.iter().map(|owner| (owner.lane, owner.clone()));
+        let mut lanes: BTreeMap<u16, LaneOwner> = all.collect();
+        let mut surplus = lanes.split_off(&goal.lanes);
+        for owner in orphans(record, crew) {
+            surplus.entry(owner.lane).or_insert(owner);
+        }
+        // One that was to be ended and has something to read again.
+        for owner in lanes.values_mut() {
+            if owner.state == Ownership::Leaving {
+                owner.state = Ownership::Owned;
+            }
+        }
         let free = (0..goal.lanes).filter(|lane| !lanes.contains_key(lane));
         Self {
             goal,
             crew,
             free: free.map(|lane| (lane, None)).collect(),
             lanes,
+            surplus,
         }
     }
 
@@ -250,6 +297,29 @@ impl<'a> Table<'a> {
         let fit: BTreeSet<u16> = fit.map(|(ordinal, _)| *ordinal).collect();
         let wanted: BTreeSet<u16> = fit.range(..self.goal.workers).copied().collect();
         if wanted.is_empty() { fit } else { wanted }
+    }
+
+    /// Has the sessions of surplus lanes ended: by who reads them, or by another where that one is gone.
+    fn end(&mut self) {
+        let takers = self.takers();
+        for (lane, mut owner) in std::mem::take(&mut self.surplus) {
+            let member = self.member(owner.ordinal);
+            let is_leaving = owner.state == Ownership::Leaving;
+            if is_leaving && member.has_left(lane, owner.since) {
+                continue;
+            }
+            let is_free = match owner.state {
+                Ownership::Releasing => member.has_released(lane, owner.since),
+                Ownership::Owned | Ownership::Leaving => true,
+            };
+            // The lowest has the fewest others to wait for.
+            let heir = takers.first().filter(|_| member.absent || member.lost);
+            owner.ordinal = heir.copied().unwrap_or(owner.ordinal);
+            if is_free {
+                owner.state = Ownership::Leaving;
+            }
+            self.surplus.insert(lane, owner);
+        }
     }
 
     /// Frees what has been given up, and asks for what its owner is not to keep.
@@ -362,7 +432,10 @@ impl<'a> Table<'a> {
     }
 
     fn owners(self) -> Vec<LaneOwner> {
-        self.lanes.into_values().collect()
+        self.lanes
+            .into_values()
+            .chain(self.surplus.into_values())
+            .collect()
     }
 }
 
@@ -377,6 +450,11 @@ mod tests {
             held: record
                 .into_iter()
                 .flat_map(|record| record.part_of(ordinal, None).lanes)
+                .collect(),
+            known: BTreeSet::new(),
+            left: record
+                .into_iter()
+                .flat_map(|record| record.part_of(ordinal, None).leaving)
                 .collect(),
         };
         let member = |ordinal| Member {
@@ -495,6 +573,41 @@ mod tests {
         // Fewer than before come back: nobody waits for those that do not.
         let back = next(Some(&record), Goal { lanes: 4, workers: 1 }, &Crew::new()).unwrap();
         assert_eq!(counts(&back), [(0, 4)].into());
+    }
+
+    #[test]
+    fn surplus_lanes_are_ended_where_they_are_and_forgotten_when_they_have_left() {
+        let record = first(Goal { lanes: 6, workers: 2 });
+        let goal = Goal { lanes: 4, workers: 2 };
+        let both = crew(Some(&record), 2);
+        let ending = next(Some(&record), goal, &both).unwrap();
+        let ends = |record: &LaneRecord| -> Vec<(u16, u16)> {
+            let leaving = record
+                .lanes
+                .iter()
+                .filter(|owner| owner.state == Ownership::Leaving);
+            leaving.map(|owner| (owner.lane, owner.ordinal)).collect()
+        };
+        assert_eq!(ends(&ending), [(4, 0), (5, 1)]);
+        // An answer from before the change says nothing.
+        assert_eq!(next(Some(&ending), goal, &both), None);
+        // The worker that was to end one is gone: another does it.
+        let mut one = crew(Some(&ending), 1);
+        one.get_mut(&0).unwrap().said.as_mut().unwrap().left.clear();
+        let adopted = next(Some(&ending), goal, &one).unwrap();
+        assert_eq!(ends(&adopted), [(4, 0), (5, 0)]);
+        let (last, _) = settled(ending.clone(), goal, 2);
+        assert_eq!((last.lanes.len(), ends(&last)), (4, vec![]));
+        // They have something to read again before they have left.
+        let (again, _) = settled(ending, Goal { lanes: 6, workers: 2 }, 2);
+        assert_eq!((again.lanes.len(), ends(&again)), (6, vec![]));
+        // Without workers they wait for those that come.
+        let none = next(Some(&record), Goal { lanes: 4, workers: 0 }, &Crew::new()).unwrap();
+        assert_eq!(ends(&none), [(4, 0), (5, 1)]);
+        assert_eq!(
+            next(Some(&none), Goal { lanes: 4, workers: 0 }, &Crew::new()),
+            None
+        );
     }
 
     #[test]

@@ -4,8 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{PodTemplateSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use millrace_contract::Document;
 use millrace_contract::status::LaneState;
+use millrace_contract::{Document, LaneRecord};
 use millrace_crds::{MqttBroker, TopicRoute};
 
 use super::meta::Family;
@@ -122,13 +122,10 @@ fn remaining(situation: &Situation<'_>) -> Vec<String> {
         .collect()
 }
 
-/// The client ids of a route's sessions.
-pub fn sessions(document: &Document) -> Vec<String> {
-    let (settings, id) = (&document.settings, &document.settings.route.session_id);
-    let prefix = &settings.broker.client_id_prefix;
-    (0..settings.lanes.count)
-        .map(|lane| format!("{prefix}-{id}-{lane}"))
-        .collect()
+/// Lanes that may have a session: those of the record, or all that are asked for while there is none.
+pub fn lanes(record: Option<&LaneRecord>, asked: u16) -> u16 {
+    let recorded = record.and_then(|record| record.lanes.iter().map(|owner| owner.lane + 1).max());
+    recorded.unwrap_or(asked)
 }
 
 /// The Job. It has no owner, because foreground deletion would take it away first, and carries what it reads in
@@ -136,6 +133,7 @@ pub fn sessions(document: &Document) -> Vec<String> {
 pub fn job(
     family: &Family,
     document: &Document,
+    lanes: u16,
     route: &TopicRoute,
     broker: &MqttBroker,
     patience_seconds: u64,
@@ -156,13 +154,15 @@ pub fn job(
         format!("{ROOT}/settings/{SETTINGS_KEY}"),
         format!("{ROOT}/live/{LIVE_KEY}"),
     );
-    let timeout = format!("{}s", patience_seconds.max(1));
+    let (lanes, timeout) = (lanes.to_string(), format!("{}s", patience_seconds.max(1)));
     let command = pod::command(&[
         "leave",
         "--settings",
         &settings_file,
         "--live",
         &live_file,
+        "--lanes",
+        &lanes,
         "--timeout",
         &timeout,
     ]);

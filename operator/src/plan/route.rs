@@ -1,7 +1,7 @@
 //! The workers of a route.
 
-use millrace_contract::Document;
 use millrace_contract::probe::{BrokerRequest, Request, SinkRequest};
+use millrace_contract::{Document, Live};
 use millrace_crds::{
     KafkaSink, MqttBroker, RenderOptions, SessionSource, TopicRoute, document, known_topics,
 };
@@ -67,7 +67,7 @@ pub fn route(inputs: &Inputs, checks: &Checks, settings: &Settings) -> Result<Pl
     let family = Family::of(names::kind::ROUTE, route);
     let name = &family.owner.name;
     let (settings_json, version) = configuration::settings_json(&document.settings, &settings.of_workers());
-    let (workers, surplus) = workers(route, document.settings.lanes.count);
+    let (workers, surplus) = workers(route, document.live.lanes.count);
     let pods = lanes::pods(inputs.record(), workers);
     let standing = probe::standing(&inputs.family, &version, inputs.now);
     let rollout = rollout(inputs, &version, &standing, settings);
@@ -103,7 +103,7 @@ pub fn route(inputs: &Inputs, checks: &Checks, settings: &Settings) -> Result<Pl
     }
     if rollout == Rollout::Current {
         let old = inputs.live().map(|(_, live)| live);
-        document.live = configuration::retiring(document.live, old, &inputs.dry);
+        document.live = configuration::retiring(document.live, old, &inputs.uptake);
         let (live_json, hash) = configuration::live_json(&document.live);
         live_hash.clone_from(&hash);
         children.push(configuration::settings(&family, &version, settings_json));
@@ -204,12 +204,15 @@ fn check_sessions(inputs: &Inputs, broker: &MqttBroker) -> Result<(), Rejection>
     Err(Rejection::new(Reason::SessionConflict, message))
 }
 
-/// What the lanes of a route are to come to.
-pub fn goal(route: &TopicRoute) -> Goal {
+/// What the lanes of a route are to come to, while this is what its workers take over.
+pub fn goal(route: &TopicRoute, live: Option<&Live>) -> Goal {
     let lanes = route.spec.from.mqtt.as_ref().map_or(1, |mqtt| mqtt.lanes);
     let lanes = u16::try_from(lanes).unwrap_or(1).max(1);
     let (workers, _) = workers(route, lanes);
-    Goal { lanes, workers }
+    Goal {
+        lanes: live.map_or(lanes, Live::lanes_read),
+        workers,
+    }
 }
 
 /// Workers that are of use, and how many more were asked for.

@@ -312,7 +312,7 @@ fn are_all_up(lanes: &LaneCounts, facts: &RouteFacts<'_>, applied: &Verdict) -> 
         .map(|lane| lane.lane)
         .collect();
     let are_known = match facts.plan {
-        Ok(plan) if applied.good => owned.len() == usize::from(plan.document.settings.lanes.count),
+        Ok(plan) if applied.good => (0..plan.document.live.lanes.count).all(|lane| owned.contains(&lane)),
         // The workers have another configuration than the one that is written.
         _ => true,
     };
@@ -488,7 +488,10 @@ fn lanes(facts: &RouteFacts<'_>) -> Option<LaneCounts> {
     for status in answers(facts) {
         known = true;
         for lane in &status.lanes {
-            let works = !matches!(lane.state, LaneState::Idle | LaneState::Down | LaneState::Left);
+            let works = !matches!(
+                lane.state,
+                LaneState::Idle | LaneState::Down | LaneState::Leaving | LaneState::Left
+            );
             counts.total += i32::from(works || status.phase == Phase::Stopped);
             counts.up += i32::from(lane.state == LaneState::Up);
         }

@@ -248,20 +248,21 @@ fn in_trouble() -> Vec<Said> {
 /// It has worked, and is to work differently.
 fn changed() -> Vec<Said> {
     let keyed = |spec: &mut Value| spec["to"]["kafka"]["key"] = "{line}-1".into();
+    let compressed = |spec: &mut Value| spec["to"]["kafka"]["producer"] = json!({"compression": "Zstd"});
     let more_lanes = |spec: &mut Value| spec["from"]["mqtt"]["lanes"] = 6.into();
     let moved = |broker| Some(edited(broker, |spec| spec["urls"] = json!(["mqtt://other:1883"])));
-    let mut waiting = World::running().edited(more_lanes).probe_finds_all();
+    let mut waiting = World::running().edited(compressed).probe_finds_all();
     waiting.rolling = 10;
     vec![
         World::running()
-            .edited(more_lanes)
+            .edited(compressed)
             .said("A change of what needs a restart is tried first"),
         World::running()
-            .edited(more_lanes)
+            .edited(compressed)
             .without_status()
             .said("A change is tried first, and the status was lost"),
         World::running()
-            .edited(more_lanes)
+            .edited(compressed)
             .probe_fails_at_sink(worker::kafka_has_no_broker())
             .said("A change comes while Kafka does not answer"),
         World::running()
@@ -275,7 +276,7 @@ fn changed() -> Vec<Said> {
             .probe(pods::status(pods::CREATING))
             .said("The broker's new address is wrong, and is tried again"),
         World::running()
-            .edited(more_lanes)
+            .edited(compressed)
             .probe_finds_all()
             .said("The probe of a change has found all, and no worker has been replaced"),
         World::running()
@@ -283,12 +284,12 @@ fn changed() -> Vec<Said> {
             .said("More workers were asked for a moment ago"),
         waiting.said("Ten other routes are replacing their workers"),
         World::running()
-            .edited(more_lanes)
+            .edited(compressed)
             .probe_finds_all()
             .applied(2, 1)
             .said("One of two workers has been replaced"),
         World::running()
-            .edited(more_lanes)
+            .edited(compressed)
             .probe_finds_all()
             .rolled_out()
             .said("All workers have been replaced"),
@@ -296,6 +297,9 @@ fn changed() -> Vec<Said> {
             .edited(|spec| spec["replicas"] = 4.into())
             .applied(2, 2)
             .said("Two more workers are asked for"),
+        World::running()
+            .edited(more_lanes)
+            .said("More lanes are asked for"),
         World::running()
             .edited(keyed)
             .said("A change of what workers take over is on its way"),

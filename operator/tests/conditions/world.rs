@@ -241,7 +241,7 @@ impl World {
             last_error: None,
         };
         let plan = self.plan().unwrap();
-        let lanes = (worker..plan.document.settings.lanes.count).step_by(plan.workers.into());
+        let lanes = (worker..plan.document.live.lanes.count).step_by(plan.workers.into());
         let mut status = RouteStatus {
             namespace: NAMESPACE.into(),
             name: "sensors".into(),
@@ -326,7 +326,7 @@ impl World {
             broker,
             sink: self.sink.as_ref().map(|sink| Arc::new(typed(sink))),
             family: self.family(),
-            dry: Default::default(),
+            uptake: Default::default(),
             rolling: self.rolling,
             now: self.now,
         }

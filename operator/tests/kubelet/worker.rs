@@ -102,7 +102,6 @@ pub(crate) fn status(
         pod_uid: Some(uid.to_owned()),
         generation: assignment.generation,
         live: taken.hash.clone(),
-        retired: taken.retired.clone(),
         phase: Phase::Running,
         ready: true,
         lanes: lanes.chain(left).collect(),

@@ -1,4 +1,4 @@
-//! An MQTT broker: one connection for each client id.
+//! An MQTT broker: one connection for each client id, and a session that stays until it is ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -10,6 +10,8 @@ pub(crate) struct Broker {
     /// It says so to whom it closes because another has connected (MQTT 5).
     pub(crate) speaks: bool,
     readers: BTreeMap<u16, u64>,
+    /// Lanes that it holds messages for.
+    sessions: BTreeSet<u16>,
     /// Connections it has closed, until their workers notice.
     kicked: BTreeSet<(u64, u16)>,
     /// When a worker learnt that its lane was taken over, and the generation it acted by.
@@ -22,6 +24,7 @@ impl Broker {
         Self {
             speaks,
             readers: BTreeMap::new(),
+            sessions: BTreeSet::new(),
             kicked: BTreeSet::new(),
             told: BTreeMap::new(),
             complaint: None,
@@ -31,6 +34,11 @@ impl Broker {
     /// The pod whose worker reads a lane.
     pub(crate) fn reader(&self, lane: u16) -> Option<u64> {
         self.readers.get(&lane).copied()
+    }
+
+    /// A lane subscribes: from now on messages are held for it.
+    pub(crate) fn subscribe(&mut self, lane: u16) {
+        self.sessions.insert(lane);
     }
 
     /// True: somebody else's connection ended by this.
@@ -58,6 +66,21 @@ impl Broker {
         if self.reader(lane) == Some(uid) {
             self.readers.remove(&lane);
         }
+    }
+
+    /// Lanes that it holds messages for.
+    pub(crate) fn sessions(&self) -> &BTreeSet<u16> {
+        &self.sessions
+    }
+
+    /// The lane has no session any more. Not by somebody who has lost it.
+    pub(crate) fn end(&mut self, uid: u64, lane: u16) -> bool {
+        let is_reader = self.reader(lane) == Some(uid);
+        if is_reader {
+            self.readers.remove(&lane);
+            self.sessions.remove(&lane);
+        }
+        is_reader
     }
 
     /// A process is gone, with all its connections.

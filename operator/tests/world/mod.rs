@@ -4,7 +4,7 @@ mod broker;
 mod operator;
 mod pods;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use broker::Broker;
@@ -40,10 +40,14 @@ pub(crate) enum Bug {
     NoFailover,
     /// A worker whose session was taken over takes it back at once.
     NoPatience,
+    /// Surplus lanes are forgotten.
+    ForgetSurplus,
+    /// Surplus lanes are forgotten once nobody reads them, whether their sessions have ended or not.
+    ForgetUnread,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::NoRelease,
         Self::StaleAnswer,
         Self::AnotherPod,
@@ -52,6 +56,8 @@ impl Bug {
         Self::EarlyShrink,
         Self::NoFailover,
         Self::NoPatience,
+        Self::ForgetSurplus,
+        Self::ForgetUnread,
     ];
 }
 
@@ -65,6 +71,8 @@ pub(crate) struct Counts {
     pub(crate) lost_nodes: u64,
     pub(crate) conflicts: u64,
     pub(crate) leader_changes: u64,
+    pub(crate) ended_lanes: u64,
+    pub(crate) adopted_lanes: u64,
 }
 
 impl Counts {
@@ -76,6 +84,8 @@ impl Counts {
         self.lost_nodes += other.lost_nodes;
         self.conflicts += other.conflicts;
         self.leader_changes += other.leader_changes;
+        self.ended_lanes += other.ended_lanes;
+        self.adopted_lanes += other.adopted_lanes;
     }
 
     pub(crate) fn is_complete(&self) -> bool {
@@ -87,6 +97,8 @@ impl Counts {
             self.lost_nodes,
             self.conflicts,
             self.leader_changes,
+            self.ended_lanes,
+            self.adopted_lanes,
         ];
         all.iter().all(|count| *count > 100)
     }
@@ -193,7 +205,8 @@ impl World {
     /// One thing happens.
     fn event(&mut self) -> Outcome {
         match self.random.below(100) {
-            0..=3 => self.rescale(),
+            0..=2 => self.rescale(),
+            3 => self.change_lanes(),
             4..=5 => self.crash(),
             6 => self.lose_node(),
             7 => self.find_node(),
@@ -236,14 +249,19 @@ impl World {
         self.tell(format!("{workers} workers are asked for"));
     }
 
+    fn change_lanes(&mut self) {
+        self.goal.lanes = u16::try_from(1 + self.random.below(8)).unwrap_or(1);
+        self.goal.workers = self.goal.workers.min(self.goal.lanes);
+        self.tell(format!("{} lanes have something to read", self.goal.lanes));
+    }
+
     fn check_owners(&self) -> Outcome {
         let Some((record, _)) = &self.record else {
             return Ok(());
         };
-        let mut lanes: Vec<u16> = record.lanes.iter().map(|owner| owner.lane).collect();
-        lanes.dedup();
-        if lanes.len() != record.lanes.len() || lanes.len() != usize::from(self.goal.lanes) {
-            return Err(format!("each lane has one owner: {record:?}"));
+        let lanes: BTreeSet<u16> = record.lanes.iter().map(|owner| owner.lane).collect();
+        if lanes.len() != record.lanes.len() {
+            return Err(format!("a lane has two owners: {record:?}"));
         }
         self.broker.check()
     }
@@ -269,6 +287,10 @@ impl World {
         if has_wanted && (self.replicas != workers || self.pods.len() != usize::from(workers)) {
             return Err(format!("{} pods of {}", self.pods.len(), self.replicas));
         }
+        let owned: BTreeSet<u16> = record.lanes.iter().map(|owner| owner.lane).collect();
+        if let Some(lane) = self.broker.sessions().difference(&owned).next() {
+            return Err(format!("the session of lane {lane} is stranded: {record:?}"));
+        }
         // Where none that is wanted can start, others stand in.
         if running.is_empty() {
             return Ok(());
@@ -281,6 +303,12 @@ impl World {
                 return Err(format!("{owner:?} of pod {pod:?} is read by {reads:?}"));
             }
             *counts.entry(owner.ordinal).or_default() += 1;
+        }
+        if owned != (0..self.goal.lanes).collect() {
+            return Err(format!(
+                "not the {} lanes there are to be: {record:?}",
+                self.goal.lanes
+            ));
         }
         let (least, most) = (counts.values().min(), counts.values().max());
         match least.zip(most) {

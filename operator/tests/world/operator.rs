@@ -107,6 +107,7 @@ impl World {
         let (goal, now) = (self.goal, self.now);
         let stale = self.has(Bug::StaleAnswer);
         let (no_release, no_failover) = (self.has(Bug::NoRelease), self.has(Bug::NoFailover));
+        let forget_unread = self.has(Bug::ForgetUnread);
         let operator = &mut self.operators[operator];
         let view = |(ordinal, pod): (&u16, &PodSeen)| {
             let answers = operator.answers.get(&pod.uid).cloned().unwrap_or_default();
@@ -130,6 +131,11 @@ impl World {
                 if no_release || stale {
                     said.generation = u64::MAX;
                 }
+                if forget_unread {
+                    let lanes = record.into_iter().flat_map(|record| &record.lanes);
+                    let unread = lanes.filter(|owner| !said.held.contains(&owner.lane));
+                    said.left.extend(unread.map(|owner| owner.lane));
+                }
             }
         }
         crew
@@ -140,7 +146,10 @@ impl World {
         let crew = self.crew(operator);
         let seen = self.operators[operator].record.clone();
         let next = lanes::next(seen.as_ref().map(|(record, _)| record), self.goal, &crew);
-        if let Some(record) = next {
+        if let Some(mut record) = next {
+            if self.has(Bug::ForgetSurplus) {
+                record.lanes.retain(|owner| owner.lane < self.goal.lanes);
+            }
             let version = seen.map_or(0, |(_, version)| version);
             if !self.write(operator, record, version, &crew)? {
                 return Ok(());
@@ -180,9 +189,16 @@ impl World {
                     old.generation, record.generation
                 ));
             }
-            for (old, new) in old.lanes.iter().zip(&record.lanes) {
+            for old in &old.lanes {
+                let Some(new) = record.lanes.iter().find(|new| new.lane == old.lane) else {
+                    self.counts.ended_lanes += 1;
+                    continue;
+                };
                 if old.ordinal == new.ordinal {
                     continue;
+                }
+                if new.state == Ownership::Leaving {
+                    self.counts.adopted_lanes += 1;
                 }
                 let member = crew.get(&old.ordinal);
                 if member.is_none_or(|member| member.lost || member.absent) {

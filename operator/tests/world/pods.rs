@@ -51,7 +51,11 @@ enum State {
     Connecting,
     Up,
     Draining,
-    TakenOver { until: Instant },
+    TakenOver {
+        until: Instant,
+    },
+    /// Without a session.
+    Left,
 }
 
 impl World {
@@ -78,10 +82,15 @@ impl World {
     /// What a worker answers, if it can be reached.
     pub(crate) fn answer(&self, pod: &Pod) -> Option<Said> {
         let process = self.processes.get(&pod.uid).filter(|_| pod.reachable)?;
-        let held = process.lanes.iter().filter(|(_, lane)| lane.state != State::Down);
+        let lanes = |is: fn(State) -> bool| {
+            let lanes = process.lanes.iter().filter(move |(_, lane)| is(lane.state));
+            lanes.map(|(lane, _)| *lane).collect()
+        };
         Some(Said {
             generation: process.acts_by.generation,
-            held: held.map(|(lane, _)| *lane).collect(),
+            held: lanes(|state| !matches!(state, State::Down | State::Left)),
+            known: lanes(|state| state != State::Left),
+            left: lanes(|state| state == State::Left),
         })
     }
 
@@ -260,6 +269,8 @@ impl World {
         let Some(process) = self.processes.get_mut(&uid) else {
             return;
         };
+        // It reads both when it starts.
+        let both = both || process.read_mount.is_none() && process.read_part.is_none();
         let mut news = None;
         if (both || which) && process.mount != process.read_mount {
             process.read_mount.clone_from(&process.mount);
@@ -279,6 +290,10 @@ impl World {
                 self.broker
                     .complain(format!("{what}, after {}", process.acts_by.generation));
             }
+            let is_named = |lane: &u16| news.lanes.contains(lane) || news.leaving.contains(lane);
+            process
+                .lanes
+                .retain(|number, lane| is_named(number) || !matches!(lane.state, State::Down | State::Left));
             process.acts_by = news;
             self.tell(what);
         }
@@ -286,10 +301,14 @@ impl World {
 
     /// A worker goes on with each of its lanes.
     pub(crate) fn step(&mut self, uid: u64) {
+        // A kubelet ends what is to go within a second.
+        let is_going = self.pod_of(uid).is_some_and(|pod| pod.going && pod.reachable);
         let Some(process) = self.processes.get_mut(&uid) else {
             return;
         };
-        for lane in process.acts_by.lanes.clone() {
+        process.ending |= is_going;
+        let named = process.acts_by.lanes.iter().chain(&process.acts_by.leaving);
+        for lane in named.copied().collect::<Vec<_>>() {
             process.lanes.entry(lane).or_insert(Lane {
                 state: State::Down,
                 connected: None,
@@ -302,7 +321,12 @@ impl World {
             self.step_lane(uid, lane);
         }
         let process = &self.processes[&uid];
-        if process.ending && process.lanes.values().all(|lane| lane.state == State::Down) {
+        if process.ending
+            && process
+                .lanes
+                .values()
+                .all(|lane| matches!(lane.state, State::Down | State::Left))
+        {
             self.tell(format!("worker {uid} ends"));
             self.kill(uid);
         }
@@ -312,7 +336,8 @@ impl World {
         let now = self.now;
         let process = &self.processes[&uid];
         let (mut lane, generation) = (process.lanes[&number].clone(), process.acts_by.generation);
-        let wanted = !process.ending && process.acts_by.lanes.contains(&number);
+        let is_leaving = process.acts_by.leaving.contains(&number);
+        let wanted = !process.ending && (is_leaving || process.acts_by.lanes.contains(&number));
         if self.broker.notice(uid, number) && matches!(lane.state, State::Up | State::Draining) {
             let is_short = lane.connected.is_some_and(|at| now.duration_since(at) < SHORT);
             lane.short = if is_short { lane.short + 1 } else { 0 };
@@ -335,11 +360,18 @@ impl World {
             }
         }
         lane.state = match lane.state {
-            State::Down | State::Connecting if wanted => self.connect(uid, number, generation, &mut lane),
+            State::Left if is_leaving => State::Left,
+            State::Left if !wanted => State::Down,
+            // It was told to leave, and is to read again, or the other way round: it begins anew.
+            State::Down | State::Connecting | State::Left if wanted => {
+                self.connect(uid, number, generation, &mut lane)
+            }
             State::TakenOver { until } if wanted && until <= now => {
                 self.connect(uid, number, generation, &mut lane)
             }
             State::Up if !wanted => State::Draining,
+            // Nothing comes any more.
+            State::Up if is_leaving && self.random.one_in(2) && self.broker.end(uid, number) => State::Left,
             State::Draining => {
                 self.broker.disconnect(uid, number);
                 State::Down
@@ -354,6 +386,13 @@ impl World {
 
     fn connect(&mut self, uid: u64, number: u16, generation: u64, lane: &mut Lane) -> State {
         lane.connected = Some(self.now);
+        // A worker that the cluster has lost, and that reaches the broker, may subscribe again for a lane that was ended
+        // meanwhile. Nobody can keep it from that; such a session is left to expire.
+        let is_lost = self.pod_of(uid).is_none_or(|pod| !pod.reachable);
+        let reads = self.processes[&uid].acts_by.lanes.contains(&number);
+        if reads && !is_lost {
+            self.broker.subscribe(number);
+        }
         if self.broker.connect(uid, number, generation, self.now) {
             self.counts.takeovers += 1;
             self.tell(format!("worker {uid} takes lane {number} over"));
