@@ -27,7 +27,7 @@ mod validate;
 pub use api::{KafkaSink, MqttBroker, TopicRoute};
 pub use render::{
     RenderError, RenderOptions, SecretKey, SessionSource, broker_document, document, known_topics,
-    sink_document,
+    session_id, sink_document,
 };
 pub use schema::{CRD_VERSION, CRD_VERSION_ANNOTATION, SchemaError, crd_files, crd_yaml, crds};
 pub use validate::{Finding, ManifestFile, Objects, Report, Severity, validate};

@@ -12,6 +12,7 @@ use crate::api::{
     TopicRouteSpec,
 };
 use fields::Fields;
+pub use session::session_id;
 
 /// The port of MQTT over TCP where a URL names none.
 const MQTT_PORT: u16 = 1883;
@@ -79,7 +80,7 @@ pub fn document(
                 namespace: route.namespace().to_owned(),
                 name: route.name().to_owned(),
                 uid: route.metadata.uid.clone(),
-                session_id: session::id(route, options.session).ok_or_else(|| {
+                session_id: session_id(route, options.session).ok_or_else(|| {
                     fields.error("metadata.uid", "is missing: name a session with spec.sessionId")
                 })?,
             },

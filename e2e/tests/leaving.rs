@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use millrace_e2e::{Brokers, Manifests, Namespace, RouteHandle, has_session, kubectl, try_kubectl};
-use millrace_testkit::wait_until;
+use millrace_e2e::{Brokers, Manifests, Namespace, RouteHandle, SOON, has_session, kubectl, try_kubectl};
+use millrace_testkit::{Observer, Publisher, check, wait_until};
 
 /// Nothing is stuck for longer.
 const GONE: Duration = Duration::from_secs(60);
@@ -119,4 +119,60 @@ fn a_deleted_namespace_is_gone_soon_and_what_is_left_is_named() {
         sessions.iter().all(|session| events.contains(session)),
         "{events}"
     );
+}
+
+/// The same mosquitto under other client ids: what the sessions of before hold is written before they end.
+#[test]
+#[ignore = "needs a cluster: make e2e-full"]
+fn a_route_that_goes_to_another_broker_reads_the_one_of_before_to_the_end() {
+    let brokers = Brokers::start();
+    let namespace = Namespace::create("e2e-moving");
+    let (manifests, sessions) = start(&namespace, "moving");
+    let route = RouteHandle::new(&namespace, "moving");
+    let observer = Observer::start(&brokers.bootstrap(), &[&manifests.topic]);
+    let publish = || {
+        let publisher = Publisher::builder(brokers.mqtt_port())
+            .keys(100)
+            .messages(2_000)
+            .topic_of(manifests.topic_of())
+            .start();
+        (publisher.run(), publisher.finish(SOON))
+    };
+    route.pause();
+    let (first, held) = publish();
+    assert_eq!(observer.snapshot().seen().len(), 0, "the broker holds them");
+
+    let edge = manifests.yaml().replace(
+        "name: plant}\nspec:",
+        "name: edge}\nspec:\n  session: {clientIdPrefix: edge}",
+    );
+    namespace.apply(edge.split("---\n").next().unwrap());
+    let moved = r#"{"spec":{"paused":false,"from":{"mqtt":{"brokerRef":{"name":"edge"}}}}}"#;
+    namespace.kubectl(&["patch", "topicroute", "moving", "--type=merge", "-p", moved]);
+    let since = Instant::now();
+    route.wait_applied(GONE);
+    route.wait_ready();
+    eprintln!(
+        "the workers read the other broker after {:.1} s",
+        since.elapsed().as_secs_f64()
+    );
+    observer.wait_for(2_000, SOON);
+    for session in &sessions {
+        assert!(
+            !has_session(brokers.mqtt_port(), session),
+            "{session} is stranded"
+        );
+    }
+
+    let (second, read) = publish();
+    observer.wait_for(4_000, SOON);
+    let records = observer.finish();
+    check(&held, &records.clone().without(&[second])).assert_nothing_lost();
+    check(&read, &records.without(&[first])).assert_nothing_lost();
+    namespace.kubectl(&["delete", "topicroute", "moving", "--wait=false"]);
+    let sessions: Vec<String> = sessions
+        .iter()
+        .map(|session| session.replace("millrace-", "edge-"))
+        .collect();
+    assert_gone(&namespace, &brokers, "moving", &sessions);
 }

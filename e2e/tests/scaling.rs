@@ -122,6 +122,7 @@ fn scale(cycles: usize) {
         at(50),
         at(99)
     );
+    assert!(at(99) < 3_000 && longest <= 5_000, "a lane was away for too long");
 }
 
 /// For how long filters were not read, in milliseconds, where that is more than the load explains. A record has the time

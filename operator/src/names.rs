@@ -16,6 +16,8 @@ pub const OWNER_KIND: &str = "millrace.dev/kind";
 
 /// Annotation of a pod and its template: which settings it was made for.
 pub const SETTINGS: &str = "millrace.dev/settings";
+/// Annotation of a worker's pod and its template: where the MQTT sessions are that it reads.
+pub const WHEREABOUTS: &str = "millrace.dev/whereabouts";
 /// Annotation of a ConfigMap: hash of the live configuration in it.
 pub const LIVE: &str = "millrace.dev/live";
 /// Annotation of a worker's pod: its part of the lane record.

@@ -105,6 +105,8 @@ pub enum Seen {
 pub struct SetSeen {
     /// The settings that its template names.
     pub settings: String,
+    /// Where the sessions are that its workers read.
+    pub whereabouts: Option<String>,
     /// Workers wanted.
     pub replicas: i32,
     /// Workers there.
@@ -301,6 +303,7 @@ pub fn set(set: &StatefulSet) -> Seen {
         settings: template
             .and_then(|meta| annotation(meta, names::SETTINGS))
             .unwrap_or_default(),
+        whereabouts: template.and_then(|meta| annotation(meta, names::WHEREABOUTS)),
         replicas: spec.and_then(|spec| spec.replicas).unwrap_or(1),
         current: status.map_or(0, |status| status.replicas),
         updated: status

@@ -21,13 +21,17 @@ mod service;
 mod stateful_set;
 mod uptake;
 mod valid;
+mod whereabouts;
 
 pub use configuration::{LIVE_KEY, RECORD_KEY, SETTINGS_KEY, record};
 pub use desired::Desired;
-pub use inputs::{Inputs, blocking, live, record_of, workers};
+pub use inputs::{
+    Inputs, blocking, is_misplaced, live, misplaced, record_of, set_of, whereabouts_of, workers,
+};
 pub use meta::Family;
 pub(crate) use pod::secret_file;
 pub use rejection::Rejection;
 pub use route::{Plan, Rollout, goal, render, route};
 pub use uptake::Uptake;
 pub use valid::Checks;
+pub use whereabouts::{Whereabouts, client};

@@ -8,7 +8,7 @@ use crate::api::{Named, TopicRoute};
 const LENGTH: usize = 8;
 
 /// The session id of a route. None only without both `spec.sessionId` and a uid, under [`SessionSource::Uid`].
-pub(super) fn id(route: &TopicRoute, source: SessionSource<'_>) -> Option<String> {
+pub fn session_id(route: &TopicRoute, source: SessionSource<'_>) -> Option<String> {
     if let Some(id) = &route.spec.session_id {
         return Some(id.clone());
     }

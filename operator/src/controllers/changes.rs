@@ -35,6 +35,8 @@ pub(super) enum Change {
         /// More has changed than concerns the object alone.
         concerns_others: bool,
     },
+    /// One of our objects names these others no more.
+    Dropped(Owner, Vec<Reference>),
     /// One of our objects is gone, which named these others.
     Deleted(Owner, Vec<Reference>),
 }
@@ -47,6 +49,7 @@ impl Change {
             | Self::Answered(owner)
             | Self::Counted(owner)
             | Self::Written { owner, .. }
+            | Self::Dropped(owner, _)
             | Self::Deleted(owner, _) => owner,
         }
     }
@@ -56,7 +59,7 @@ impl Change {
         match self {
             // What matters to others of a child is in the status of its owner soon.
             Self::Child(_) | Self::Counted(_) => false,
-            Self::Answered(_) | Self::Deleted(..) => true,
+            Self::Answered(_) | Self::Dropped(..) | Self::Deleted(..) => true,
             Self::Written { concerns_others, .. } => *concerns_others,
         }
     }
@@ -93,7 +96,7 @@ impl<K: CustomResource> Kind<K> {
     ) -> BoxStream<'static, Change> {
         let api = scope.api::<DeserializeGuard<K>>(context.cluster.client());
         let context = Arc::clone(context);
-        let (mut known, mut listed) = (HashMap::new(), Vec::new());
+        let (mut known, mut before_list, mut listed) = (HashMap::new(), HashMap::new(), Vec::new());
         watcher(api, watcher::Config::default().page_size(watch::PAGE))
             .default_backoff()
             .modify(|object| {
@@ -105,16 +108,20 @@ impl<K: CustomResource> Kind<K> {
                 let changes = match event {
                     Ok(Event::Apply(object)) => {
                         let owner = Owner::of(self.name, &object);
-                        let public = object.0.as_ref().ok().map(self.public);
-                        let concerns_others = known.insert(owner.clone(), public) != Some(public);
+                        let now = Known::of(&self, &object);
+                        let before = known.insert(owner.clone(), now.clone());
+                        let concerns_others = before.as_ref().map(|before| before.public) != Some(now.public);
+                        let dropped = now.drops(before.map(|before| before.refers).unwrap_or_default());
                         let is_own = (self.of)(&context.stores).shows_own(&object);
                         // The operator's own counts are no news to anybody.
                         let is_news = concerns_others || !is_own;
                         let written = Change::Written {
-                            owner,
+                            owner: owner.clone(),
                             concerns_others,
                         };
-                        is_news.then_some(written).into_iter().collect()
+                        let written = is_news.then_some(written).into_iter();
+                        let dropped = (!dropped.is_empty()).then_some(Change::Dropped(owner, dropped));
+                        written.chain(dropped).collect()
                     }
                     Ok(Event::Delete(object)) => {
                         let owner = Owner::of(self.name, &object);
@@ -123,21 +130,30 @@ impl<K: CustomResource> Kind<K> {
                         vec![Change::Deleted(owner, referred)]
                     }
                     Ok(Event::Init) => {
-                        known.clear();
+                        before_list.extend(known.drain());
                         listed.clear();
                         Vec::new()
                     }
                     // The store has it when all are listed; a pass that came before would not find it.
                     Ok(Event::InitApply(object)) => {
                         let owner = Owner::of(self.name, &object);
-                        known.insert(owner.clone(), object.0.as_ref().ok().map(self.public));
+                        let now = Known::of(&self, &object);
+                        let before = before_list.remove(&owner).map(|before: Known| before.refers);
+                        let dropped = now.drops(before.unwrap_or_default());
+                        known.insert(owner.clone(), now);
                         listed.push(Change::Written {
-                            owner,
+                            owner: owner.clone(),
                             concerns_others: true,
                         });
+                        if !dropped.is_empty() {
+                            listed.push(Change::Dropped(owner, dropped));
+                        }
                         Vec::new()
                     }
-                    Ok(Event::InitDone) => std::mem::take(&mut listed),
+                    Ok(Event::InitDone) => {
+                        before_list.clear();
+                        std::mem::take(&mut listed)
+                    }
                     Err(error) => {
                         tracing::warn!(%error, kind = self.name, "a watch was interrupted; it starts again");
                         Vec::new()
@@ -146,6 +162,30 @@ impl<K: CustomResource> Kind<K> {
                 stream::iter(changes)
             })
             .boxed()
+    }
+}
+
+/// What others knew of an object.
+#[derive(Clone)]
+struct Known {
+    /// None of one that cannot be read.
+    public: Option<Digest>,
+    refers: Vec<Reference>,
+}
+
+impl Known {
+    fn of<K: CustomResource>(kind: &Kind<K>, object: &DeserializeGuard<K>) -> Self {
+        let object = object.0.as_ref().ok();
+        Self {
+            public: object.map(kind.public),
+            refers: object.map(kind.refers).unwrap_or_default(),
+        }
+    }
+
+    /// What it named before, and does not any more.
+    fn drops(&self, mut before: Vec<Reference>) -> Vec<Reference> {
+        before.retain(|reference| !self.refers.contains(reference));
+        before
     }
 }
 

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::runtime::controller::Action;
-use millrace_contract::{LaneRecord, Ownership};
+use millrace_contract::{Assignment, LaneRecord, Ownership};
 use millrace_crds::TopicRoute;
 
-use super::Error;
 use super::context::{Context, failover, route_owner};
+use super::{Error, routes};
 use crate::names;
 use crate::observed::{Child, ChildKind, Family, PodSeen, Seen, WorkerSeen};
-use crate::plan;
-use crate::plan::lanes::{self, PodView, Said};
+use crate::plan::lanes::{self, Goal, PodView, Said};
+use crate::plan::{self, Rollout};
 
 /// A pass without a cause.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -39,7 +39,11 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
         let settled = is_settled(&worker, &record, live);
         context.workers.watch(&child.uid, moving || !settled);
         waiting |= !settled;
-        tell(&record, live, child, pod, &owner.namespace, context).await?;
+        let mut part = record.part_of(pod.ordinal().unwrap_or_default(), Some(&child.uid));
+        if plan::is_misplaced(pod, plan::set_of(&family)) {
+            part.leaving.append(&mut part.lanes);
+        }
+        tell(&part, live, child, pod, &owner.namespace, context).await?;
     }
     let next = if waiting || moving { AGAIN } else { RESYNC };
     let lost = context
@@ -50,7 +54,7 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
 
 /// The record as it is now, written anew if it has to change. None while there are no workers to own anything.
 async fn write_record(
-    route: &TopicRoute,
+    route: &Arc<TopicRoute>,
     family: &Family,
     context: &Context,
 ) -> Result<Option<LaneRecord>, Error> {
@@ -63,7 +67,10 @@ async fn write_record(
     let new = if route.metadata.deletion_timestamp.is_some() {
         lanes::leaving(old)
     } else if family.values().any(|child| matches!(child.seen, Seen::Set(_))) {
-        let goal = plan::goal(route, plan::live(family).map(|(_, live)| live));
+        let mut goal = plan::goal(route, plan::live(family).map(|(_, live)| live));
+        if leaves(route, goal, context) {
+            goal.lanes = 0;
+        }
         let now = Instant::now();
         let pods = views(family, context);
         let crew = context.silences.with(&owner, |silences| {
@@ -74,7 +81,7 @@ async fn write_record(
         return Ok(old.cloned());
     };
     let Some(new) = new else { return Ok(old.cloned()) };
-    let family_of = plan::Family::of(names::kind::ROUTE, route);
+    let family_of = plan::Family::of(names::kind::ROUTE, route.as_ref());
     let version = seen
         .filter(|child| !child.deleting)
         .map(|child| child.resource_version.as_str());
@@ -87,8 +94,37 @@ async fn write_record(
     }
 }
 
+/// Whether all lanes are to end their sessions, because the route goes to another broker.
+fn leaves(route: &Arc<TopicRoute>, goal: Goal, context: &Context) -> bool {
+    let owner = route_owner(route);
+    let inputs = routes::fetch(route, context);
+    if inputs.leaves().is_none() {
+        context.silences.stay(&owner);
+        return false;
+    }
+    let plan = plan::route(&inputs, &context.checks, &context.settings);
+    let rollout = plan.map(|plan| plan.rollout);
+    let is_on_its_way = context.silences.leaving(&owner).is_some();
+    match rollout {
+        Ok(Rollout::Leaving) => {
+            // While there are no workers, nobody can.
+            if goal.workers > 0 {
+                context.silences.leave(&owner);
+            }
+            true
+        }
+        // The workers are about to be replaced.
+        Ok(Rollout::Current) => is_on_its_way,
+        _ => {
+            context.silences.stay(&owner);
+            false
+        }
+    }
+}
+
 /// The workers as they are seen, by ordinal. A pod that has come to an end is none.
 fn views(family: &Family, context: &Context) -> BTreeMap<u16, PodView> {
+    let set = plan::set_of(family);
     let pods = plan::workers(family).filter(|(_, pod)| !pod.finished);
     let view = |(child, pod): (&Child, &PodSeen)| {
         let worker = context.workers.of(&child.uid);
@@ -96,7 +132,7 @@ fn views(family: &Family, context: &Context) -> BTreeMap<u16, PodView> {
         let view = PodView {
             said,
             answered: worker.answered,
-            going: pod.deleting,
+            going: pod.deleting || plan::is_misplaced(pod, set),
         };
         Some((pod.ordinal()?, view))
     };
@@ -114,17 +150,14 @@ fn is_settled(worker: &WorkerSeen, record: &LaneRecord, live: &str) -> bool {
 
 /// Tells a worker its part, through annotations of its pod: it sees them within a second.
 async fn tell(
-    record: &LaneRecord,
+    part: &Assignment,
     live: &str,
     child: &Child,
     pod: &PodSeen,
     namespace: &str,
     context: &Context,
 ) -> Result<(), Error> {
-    let Some(ordinal) = pod.ordinal() else {
-        return Ok(());
-    };
-    let part = serde_json::to_string(&record.part_of(ordinal, Some(&child.uid))).unwrap_or_default();
+    let part = serde_json::to_string(part).unwrap_or_default();
     let mut annotations = Vec::new();
     if pod.assignment.as_deref() != Some(&part) {
         annotations.push((names::ASSIGNMENT, part.as_str()));

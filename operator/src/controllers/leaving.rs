@@ -12,8 +12,8 @@ use super::context::{Context, route_owner};
 use crate::cluster::{Note, has_finalizer};
 use crate::names;
 use crate::observed::{ChildKind, Family, Seen};
-use crate::plan;
 use crate::plan::leave::{self, Situation, Step};
+use crate::plan::{self, Whereabouts};
 
 /// How soon it is looked again.
 const SOON: Duration = Duration::from_secs(1);
@@ -76,7 +76,8 @@ fn situation<'f>(
             && !family
                 .keys()
                 .any(|(kind, _)| matches!(kind, ChildKind::StatefulSet | ChildKind::Job)),
-        unknown_broker: document.is_none(),
+        // The route may refer to another broker than the one that its sessions are at.
+        unknown_broker: document.is_none() || is_elsewhere(route, family, broker.as_deref()),
         deleted_at: route
             .metadata
             .deletion_timestamp
@@ -89,21 +90,20 @@ fn situation<'f>(
 
 /// Client ids of the route's sessions, as far as they can be known without its broker.
 fn sessions(route: &TopicRoute, family: &Family, broker: Option<&MqttBroker>) -> Vec<String> {
-    let prefix = broker.map_or("millrace", |broker| broker.spec.session.client_id_prefix.as_str());
-    let id = route.spec.session_id.clone().or_else(|| {
-        let uid = route.metadata.uid.as_deref()?;
-        Some(
-            uid.chars()
-                .filter(char::is_ascii_alphanumeric)
-                .take(8)
-                .collect::<String>()
-                .to_ascii_lowercase(),
-        )
-    });
-    let id = id.unwrap_or_default();
-    (0..lanes(route, family))
-        .map(|lane| format!("{prefix}-{id}-{lane}"))
-        .collect()
+    let client = plan::whereabouts_of(family)
+        .map(|at| at.client)
+        .unwrap_or_else(|| {
+            let prefix = broker.map_or("millrace", |broker| broker.spec.session.client_id_prefix.as_str());
+            plan::client(route, prefix)
+        });
+    let lanes = 0..lanes(route, family);
+    lanes.map(|lane| format!("{client}-{lane}")).collect()
+}
+
+fn is_elsewhere(route: &TopicRoute, family: &Family, broker: Option<&MqttBroker>) -> bool {
+    let now = broker.map(|broker| Whereabouts::of(route, broker));
+    let both = plan::whereabouts_of(family).zip(now);
+    both.is_some_and(|(before, now)| !before.is_same(&now))
 }
 
 /// Lanes that may have a session.
@@ -146,7 +146,8 @@ async fn start_job(route: &Arc<TopicRoute>, family: &Family, context: &Context) 
     }
 }
 
-fn patience(route: &TopicRoute) -> Duration {
+/// How long a route's lanes may take to end their sessions.
+pub(super) fn patience(route: &TopicRoute) -> Duration {
     route.spec.timeouts.leave.parse().unwrap_or(PATIENCE)
 }
 

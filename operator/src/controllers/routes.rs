@@ -9,10 +9,11 @@ use millrace_crds::TopicRoute;
 use millrace_crds::api::TopicRouteStatus;
 
 use super::context::{Context, failover, route_owner};
+use super::leaving::patience;
 use super::{Error, endpoint, leaving};
-use crate::cluster::{ClusterError, has_finalizer};
+use crate::cluster::{ClusterError, Note, has_finalizer};
 use crate::names;
-use crate::observed::{COUNTS, Child, ChildKind, Family, PodSeen, Seen};
+use crate::observed::{COUNTS, Child, ChildKind, Family, Owner, PodSeen, Seen};
 use crate::plan::{self, Inputs, Plan, Rejection, Rollout};
 use crate::status::{self, Reason, RouteFacts};
 
@@ -30,6 +31,7 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
     let mut plan = plan::route(&inputs, &context.checks, &context.settings);
     let mut refused = None;
     if let Ok(wanted) = &plan {
+        say_what_is_left(&route, wanted, &inputs, context).await;
         match apply(&route, wanted, &inputs.family, context).await {
             Ok(()) => prune(&route, wanted, &inputs.family, context).await?,
             // The user's to change.
@@ -47,7 +49,7 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
 }
 
 /// What is known; nothing is asked of the API server.
-fn fetch(route: &Arc<TopicRoute>, context: &Context) -> Inputs {
+pub(super) fn fetch(route: &Arc<TopicRoute>, context: &Context) -> Inputs {
     let now = Timestamp::now();
     let owner = route_owner(route);
     let (broker, sink) = context.references(route);
@@ -62,6 +64,10 @@ fn fetch(route: &Arc<TopicRoute>, context: &Context) -> Inputs {
         sink,
         others,
         uptake: context.uptake(&family),
+        is_impatient: context
+            .silences
+            .leaving(&owner)
+            .is_some_and(|since| since > patience(route)),
         family,
         rolling: context.observed.rolling(&owner, now),
         now,
@@ -86,6 +92,36 @@ fn others(
             Some((other, broker))
         })
         .collect()
+}
+
+/// Names sessions at the broker of before that are given up.
+async fn say_what_is_left(route: &TopicRoute, plan: &Plan, inputs: &Inputs, context: &Context) {
+    let Some(before) = inputs.leaves().filter(|_| plan.rollout == Rollout::Current) else {
+        return;
+    };
+    let lanes = inputs.record().into_iter().flat_map(|record| &record.lanes);
+    let left: Vec<String> = lanes
+        .map(|owner| format!("{}-{}", before.client, owner.lane))
+        .collect();
+    if left.is_empty() {
+        return;
+    }
+    let Owner { namespace, name, .. } = &plan.family.owner;
+    let note = Note {
+        warning: true,
+        reason: "SessionsLeft".into(),
+        action: "Replace",
+        text: format!(
+            "TopicRoute {namespace}/{name}: the route goes to another broker, and timeouts.leave is over; these MQTT \
+             sessions are left to expire at the broker of MqttBroker {}, with what it holds for them: {}",
+            before.broker,
+            left.join(", ")
+        ),
+        once: true,
+    };
+    if context.cluster.tell(route, &note).await {
+        tracing::warn!(route = %format!("{namespace}/{name}"), "{}", note.text);
+    }
 }
 
 /// Writes what is to be, in order: what pods mount before the pods.
@@ -141,7 +177,7 @@ async fn prune(route: &TopicRoute, plan: &Plan, family: &Family, context: &Conte
         .prune(owner, family, is_wanted)
         .await
         .map_err(Error::Prune)?;
-    for (name, uid) in plan::blocking(family) {
+    for (name, uid) in plan::blocking(family).into_iter().chain(plan::misplaced(family)) {
         context
             .cluster
             .delete(ChildKind::Pod, owner, &name, &uid)
@@ -240,7 +276,7 @@ impl Inputs {
         let at = match &plan?.rollout {
             Rollout::Refused(verdict) => verdict.again_at,
             Rollout::Probing(_) => self.now.checked_add(SignedDuration::from_secs(30)).ok()?,
-            Rollout::Waiting => self.now.checked_add(SignedDuration::from_secs(5)).ok()?,
+            Rollout::Waiting | Rollout::Leaving => self.now.checked_add(SignedDuration::from_secs(5)).ok()?,
             Rollout::Current => return None,
         };
         let wait = at.duration_since(self.now);

@@ -238,7 +238,7 @@ impl Controllers {
         // Its broker and sink hear what workers say, and topics that routes name.
         let referred = match change {
             // The store has forgotten it.
-            Change::Deleted(_, referred) => referred.clone(),
+            Change::Dropped(_, referred) | Change::Deleted(_, referred) => referred.clone(),
             _ => {
                 let route = self.context.stores.routes.get(&owner.namespace, &owner.name);
                 route.map(|route| refers(&route)).unwrap_or_default()

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::observed::Owner;
 use crate::plan::lanes::Silences;
 
-/// Since when workers have not answered, and lanes are as they are, of all routes.
+/// Since when workers have not answered, lanes are as they are, and lanes leave a broker, of all routes.
 #[derive(Debug, Default)]
 pub struct AllSilences {
     of: Mutex<HashMap<Owner, OfRoute>>,
@@ -16,6 +16,8 @@ struct OfRoute {
     silences: Silences,
     /// The newest generation of the record, and when it was first seen.
     record: Option<(u64, Instant)>,
+    /// Since when its lanes leave the broker of before.
+    leaving: Option<Instant>,
 }
 
 impl AllSilences {
@@ -31,6 +33,27 @@ impl AllSilences {
         if record.is_none_or(|(known, _)| known < generation) {
             *record = Some((generation, Instant::now()));
         }
+    }
+
+    /// Its lanes leave the broker of before from now on, or have been doing so.
+    pub(super) fn leave(&self, route: &Owner) {
+        let mut of = self.lock();
+        of.entry(route.clone())
+            .or_default()
+            .leaving
+            .get_or_insert_with(Instant::now);
+    }
+
+    /// Its lanes stay where they are.
+    pub(super) fn stay(&self, route: &Owner) {
+        if let Some(of) = self.lock().get_mut(route) {
+            of.leaving = None;
+        }
+    }
+
+    /// For how long its lanes have been leaving.
+    pub(super) fn leaving(&self, route: &Owner) -> Option<Duration> {
+        Some(self.lock().get(route)?.leaving?.elapsed())
     }
 
     /// For how long lanes may still be on their way to their owners.

@@ -26,6 +26,8 @@ pub struct PodSeen {
     pub revision: String,
     /// The settings it was made for.
     pub settings: String,
+    /// Where the sessions are that it reads, as a worker.
+    pub whereabouts: Option<String>,
     /// Its part of the lane record, as it was last told.
     pub assignment: Option<String>,
     /// The live configuration it was last told of.
@@ -84,6 +86,7 @@ impl PodSeen {
             finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
             revision: label(REVISION),
             settings: annotation(meta, names::SETTINGS).unwrap_or_default(),
+            whereabouts: annotation(meta, names::WHEREABOUTS),
             assignment: annotation(meta, names::ASSIGNMENT),
             nudge: annotation(meta, names::NUDGE),
             attempt: annotation(meta, names::ATTEMPT)

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use millrace_contract::{LaneRecord, Live};
 use millrace_crds::{KafkaSink, MqttBroker, TopicRoute};
 
-use super::Uptake;
+use super::{Uptake, Whereabouts};
 use crate::observed::{self, Child, JobSeen, PodSeen, Seen, SetSeen};
 
 /// What a decision about a route is made from.
@@ -22,6 +22,8 @@ pub struct Inputs {
     pub family: observed::Family,
     /// How far the lanes are with the configuration that was written last.
     pub uptake: Uptake,
+    /// Ending the sessions at the broker of before has taken too long.
+    pub is_impatient: bool,
     /// Other routes that are replacing their workers.
     pub rolling: usize,
     /// The time.
@@ -31,10 +33,14 @@ pub struct Inputs {
 impl Inputs {
     /// The route's StatefulSet.
     pub fn set(&self) -> Option<&SetSeen> {
-        self.family.values().find_map(|child| match &child.seen {
-            Seen::Set(set) if !child.deleting => Some(set.as_ref()),
-            _ => None,
-        })
+        set_of(&self.family)
+    }
+
+    /// Where the sessions are that are to be ended before workers read others: none if they stay.
+    pub fn leaves(&self) -> Option<Whereabouts> {
+        let before = whereabouts_of(&self.family)?;
+        let next = Whereabouts::of(&self.route, self.broker.as_deref()?);
+        (!before.is_same(&next)).then_some(before)
     }
 
     /// The route's leave Job.
@@ -59,6 +65,42 @@ impl Inputs {
     pub fn workers(&self) -> impl Iterator<Item = (&Child, &PodSeen)> {
         workers(&self.family)
     }
+}
+
+/// The StatefulSet of a route.
+pub fn set_of(family: &observed::Family) -> Option<&SetSeen> {
+    family.values().find_map(|child| match &child.seen {
+        Seen::Set(set) if !child.deleting => Some(set.as_ref()),
+        _ => None,
+    })
+}
+
+/// Where the sessions of a route are that its workers read.
+pub fn whereabouts_of(family: &observed::Family) -> Option<Whereabouts> {
+    Whereabouts::parse(set_of(family)?.whereabouts.as_deref()?)
+}
+
+/// Whether a worker reads sessions elsewhere than its StatefulSet says: it is to be replaced, and owns nothing.
+pub fn is_misplaced(pod: &PodSeen, set: Option<&SetSeen>) -> bool {
+    let wanted = set.and_then(|set| set.whereabouts.as_deref());
+    if pod.whereabouts.as_deref() == wanted {
+        return false;
+    }
+    let (own, wanted) = (pod.whereabouts.as_deref(), wanted);
+    let both = own
+        .and_then(Whereabouts::parse)
+        .zip(wanted.and_then(Whereabouts::parse));
+    both.is_some_and(|(own, wanted)| !own.is_same(&wanted))
+}
+
+/// Workers that read sessions elsewhere than their StatefulSet says. They own nothing there any more, and need not be
+/// replaced one by one.
+pub fn misplaced(family: &observed::Family) -> Vec<(String, String)> {
+    let set = set_of(family);
+    workers(family)
+        .filter(|(_, pod)| !pod.deleting && is_misplaced(pod, set))
+        .map(|(child, pod)| (pod.name.clone(), child.uid.clone()))
+        .collect()
 }
 
 /// What the workers of a route take over while they run, as it was written last, and its hash.

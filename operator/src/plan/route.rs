@@ -11,7 +11,9 @@ use super::lanes::{self, Goal};
 use super::meta::Family;
 use super::probe::{self, Standing, Verdict};
 use super::stateful_set::{Workers, stateful_set};
-use super::{Checks, Desired, Rejection, budget, configuration, network_policy, pod, pod_monitor, service};
+use super::{
+    Checks, Desired, Rejection, Whereabouts, budget, configuration, network_policy, pod, pod_monitor, service,
+};
 use crate::names;
 use crate::settings::Settings;
 use crate::status::Reason;
@@ -48,6 +50,8 @@ pub enum Rollout {
     Current,
     /// Others are replacing their workers; this one waits for its turn.
     Waiting,
+    /// The lanes are ending their sessions at the broker of before.
+    Leaving,
     /// What is new is being tried. It has failed before.
     Probing(Option<Verdict>),
     /// What is new does not work; the workers that there are keep what they have.
@@ -70,6 +74,7 @@ pub fn route(inputs: &Inputs, checks: &Checks, settings: &Settings) -> Result<Pl
     let (workers, surplus) = workers(route, document.live.lanes.count);
     let pods = lanes::pods(inputs.record(), workers);
     let standing = probe::standing(&inputs.family, &version, inputs.now);
+    let leaves = inputs.leaves();
     let rollout = rollout(inputs, &version, &standing, settings);
 
     let mut children = vec![
@@ -102,7 +107,8 @@ pub fn route(inputs: &Inputs, checks: &Checks, settings: &Settings) -> Result<Pl
         ));
     }
     if rollout == Rollout::Current {
-        let old = inputs.live().map(|(_, live)| live);
+        // At another broker there is nothing of before.
+        let old = inputs.live().filter(|_| leaves.is_none()).map(|(_, live)| live);
         document.live = configuration::retiring(document.live, old, &inputs.uptake);
         let (live_json, hash) = configuration::live_json(&document.live);
         live_hash.clone_from(&hash);
@@ -115,6 +121,7 @@ pub fn route(inputs: &Inputs, checks: &Checks, settings: &Settings) -> Result<Pl
             replicas: i32::from(pods),
             settings_map: names::settings(name, &version),
             version: &version,
+            whereabouts: Whereabouts::of(route, broker).text(),
         };
         children.push(stateful_set(&family, &workers, settings));
     } else if inputs.set().is_some() {
@@ -235,8 +242,15 @@ fn rollout(inputs: &Inputs, version: &str, standing: &Standing, settings: &Setti
         Standing::Passed(_) if inputs.set().is_some() && inputs.rolling >= settings.max_concurrent_routes => {
             Rollout::Waiting
         }
+        Standing::Passed(_) if has_to_leave(inputs) => Rollout::Leaving,
         Standing::Passed(_) => Rollout::Current,
     }
+}
+
+/// Whether lanes have sessions elsewhere that have not been ended, or given up.
+fn has_to_leave(inputs: &Inputs) -> bool {
+    let has_lanes = inputs.record().is_some_and(|record| !record.lanes.is_empty());
+    has_lanes && !inputs.is_impatient && inputs.leaves().is_some()
 }
 
 /// What is asked of broker and Kafka before workers depend on them.

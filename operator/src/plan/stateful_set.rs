@@ -40,6 +40,8 @@ pub(super) struct Workers<'a> {
     pub(super) settings_map: String,
     /// Settings and image in one word.
     pub(super) version: &'a str,
+    /// Where the sessions are that they read.
+    pub(super) whereabouts: String,
 }
 
 /// The StatefulSet: one pod for each worker, replaced one by one, started all at once.
@@ -142,6 +144,7 @@ fn template_meta(family: &Family, workers: &Workers<'_>) -> ObjectMeta {
     labels.extend(family.labels(names::component::WORKER));
     let mut annotations = written.annotations.clone();
     annotations.insert(names::SETTINGS.into(), workers.version.to_owned());
+    annotations.insert(names::WHEREABOUTS.into(), workers.whereabouts.clone());
     ObjectMeta {
         labels: Some(labels),
         annotations: Some(annotations),

@@ -44,6 +44,8 @@ reasons! {
     Probing,
     /// Other routes are replacing their workers; this one waits for its turn.
     WaitingForTurn,
+    /// The lanes read to its end what the broker of before holds for them.
+    LeavingBroker,
     /// Workers are being replaced, one by one.
     RollingOut,
     /// Workers are on their way.

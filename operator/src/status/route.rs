@@ -189,6 +189,12 @@ fn applied(facts: &RouteFacts<'_>) -> Verdict {
                            one follows: if that takes long, look for routes that are not Ready";
             return Verdict::bad(Reason::WaitingForTurn, message);
         }
+        Rollout::Leaving => {
+            let message = "the route goes to another broker: waiting for its lanes to read to the end what the one of \
+                           before holds for them, and to end their sessions there; then the workers are replaced. What \
+                           takes longer than spec.timeouts.leave is left to expire";
+            return Verdict::bad(Reason::LeavingBroker, message);
+        }
         Rollout::Current => {}
     }
     let Some(set) = facts.set else {
@@ -273,6 +279,9 @@ fn ready(facts: &RouteFacts<'_>, applied: &Verdict) -> Verdict {
     });
     if let Some(message) = silent {
         return Verdict::bad(Reason::WorkerSilent, message);
+    }
+    if facts.plan.is_ok_and(|plan| plan.rollout == Rollout::Leaving) {
+        return Verdict::bad(applied.reason, &applied.message);
     }
     let lanes = lanes(facts).unwrap_or_default();
     // All lanes are read: workers that are still to come only take some of them over.

@@ -251,6 +251,11 @@ fn changed() -> Vec<Said> {
     let compressed = |spec: &mut Value| spec["to"]["kafka"]["producer"] = json!({"compression": "Zstd"});
     let more_lanes = |spec: &mut Value| spec["from"]["mqtt"]["lanes"] = 6.into();
     let moved = |broker| Some(edited(broker, |spec| spec["urls"] = json!(["mqtt://other:1883"])));
+    let elsewhere = |broker| {
+        let mut broker = edited(broker, |spec| spec["urls"] = json!(["mqtt://edge:1883"]));
+        broker["metadata"]["name"] = "edge".into();
+        Some(broker)
+    };
     let mut waiting = World::running().edited(compressed).probe_finds_all();
     waiting.rolling = 10;
     vec![
@@ -300,6 +305,14 @@ fn changed() -> Vec<Said> {
         World::running()
             .edited(more_lanes)
             .said("More lanes are asked for"),
+        World::running()
+            .broker(elsewhere)
+            .edited(|spec| spec["from"]["mqtt"]["brokerRef"]["name"] = "edge".into())
+            .probe_finds_all()
+            .owned(4)
+            .suffers(0, LaneState::Leaving, &[])
+            .suffers(1, LaneState::Leaving, &[])
+            .said("The route goes to another broker, and its lanes leave the one of before"),
         World::running()
             .edited(keyed)
             .said("A change of what workers take over is on its way"),

@@ -7,9 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use millrace_contract::Document;
 use millrace_contract::probe::{Failure, Outcome, Report, SinkFound, TopicFound};
 use millrace_contract::status::{LaneState, LaneStatus, Phase, Problem, RouteStatus};
+use millrace_contract::{Document, LaneOwner, LaneRecord, Ownership};
+use millrace_crds::TopicRoute;
 use millrace_crds::api::TopicRouteStatus;
 use millrace_operator::observed::{self, ChildKind, Family, Observed, Owner, Seen, Workers};
 use millrace_operator::plan::{self, Checks, Inputs, Plan, Rejection, Rollout};
@@ -211,6 +212,24 @@ impl World {
         self
     }
 
+    /// So many lanes are owned.
+    pub(crate) fn owned(mut self, lanes: u16) -> Self {
+        let owner = |lane| LaneOwner {
+            lane,
+            ordinal: lane % 2,
+            state: Ownership::Owned,
+            since: 1,
+        };
+        let record = LaneRecord {
+            generation: 1,
+            lanes: (0..lanes).map(owner).collect(),
+        };
+        let family = plan::Family::of(names::kind::ROUTE, &typed::<TopicRoute>(&self.route));
+        let map = plan::record(&family, &record, None);
+        self.see(ChildKind::ConfigMap, serde_json::to_value(map).unwrap());
+        self
+    }
+
     /// What a kubelet says of a worker.
     pub(crate) fn pod(mut self, worker: u16, status: &str) -> Self {
         let set = self.plan().unwrap().children;
@@ -327,6 +346,7 @@ impl World {
             sink: self.sink.as_ref().map(|sink| Arc::new(typed(sink))),
             family: self.family(),
             uptake: Default::default(),
+            is_impatient: false,
             rolling: self.rolling,
             now: self.now,
         }

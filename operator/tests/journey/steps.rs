@@ -40,6 +40,14 @@ spec:
       key: '{plant}'
 ";
 
+const EDGE: &str = "
+apiVersion: millrace.dev/v1alpha1
+kind: MqttBroker
+metadata: {name: edge}
+spec:
+  urls: [mqtt://mqtt.edge:1883]
+";
+
 /// Something that a user does.
 pub(crate) struct Step {
     pub(crate) name: &'static str,
@@ -71,6 +79,27 @@ pub(crate) const STEPS: &[Step] = &[
         act: |hands| {
             hands.edit("mqttbrokers", "plant", &|broker| {
                 broker["spec"]["urls"] = json!(["mqtt://other.plant:1883"]);
+            });
+        },
+    },
+    Step {
+        name: "other lanes",
+        image: "worker:1",
+        act: |hands| {
+            edit_route(hands, |spec| {
+                spec["from"]["mqtt"]["lanes"] = 3.into();
+                spec["from"]["mqtt"]["ordering"] = "Unordered".into();
+            });
+        },
+    },
+    Step {
+        name: "go to another broker",
+        image: "worker:1",
+        act: |hands| {
+            hands.create(EDGE);
+            edit_route(hands, |spec| {
+                spec["from"]["mqtt"]["brokerRef"]["name"] = "edge".into();
+                spec["from"]["mqtt"]["lanes"] = 4.into();
             });
         },
     },
