@@ -80,6 +80,13 @@ impl Verdict {
         self
     }
 
+    /// The same where messages have no order.
+    #[must_use]
+    pub fn in_any_order(mut self) -> Verdict {
+        self.out_of_order = Findings::default();
+        self
+    }
+
     /// # Panics
     /// When the bridge has duplicated more than `most` records, the publisher's own repeats not counted.
     #[track_caller]

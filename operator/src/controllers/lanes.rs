@@ -28,8 +28,11 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
         return Ok(Action::requeue(RESYNC));
     };
     context.silences.seen(&owner, record.generation);
-    let live = plan::live(&family).map(|(hash, _)| hash).unwrap_or_default();
-    let moving = record.lanes.iter().any(|owner| owner.state != Ownership::Owned);
+    let (live, retired) = plan::live(&family)
+        .map(|(hash, live)| (hash, !live.retired.is_empty()))
+        .unwrap_or_default();
+    // Something follows from what workers say next.
+    let moving = retired || record.lanes.iter().any(|owner| owner.state != Ownership::Owned);
     let mut waiting = false;
     for (child, pod) in plan::workers(&family) {
         if pod.deleting {
@@ -39,10 +42,7 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
         let settled = is_settled(&worker, &record, live);
         context.workers.watch(&child.uid, moving || !settled);
         waiting |= !settled;
-        let mut part = record.part_of(pod.ordinal().unwrap_or_default(), Some(&child.uid));
-        if plan::is_misplaced(pod, plan::set_of(&family)) {
-            part.leaving.append(&mut part.lanes);
-        }
+        let part = record.part_of(pod.ordinal().unwrap_or_default(), Some(&child.uid));
         tell(&part, live, child, pod, &owner.namespace, context).await?;
     }
     let next = if waiting || moving { AGAIN } else { RESYNC };
@@ -100,7 +100,9 @@ fn leaves(route: &Arc<TopicRoute>, goal: Goal, context: &Context) -> bool {
     let inputs = routes::fetch(route, context);
     if inputs.leaves().is_none() {
         context.silences.stay(&owner);
-        return false;
+        // Nobody is to take one of them for those at the other broker.
+        let set = inputs.set();
+        return inputs.workers().any(|(_, pod)| plan::is_misplaced(pod, set));
     }
     let plan = plan::route(&inputs, &context.checks, &context.settings);
     let rollout = plan.map(|plan| plan.rollout);
@@ -124,7 +126,6 @@ fn leaves(route: &Arc<TopicRoute>, goal: Goal, context: &Context) -> bool {
 
 /// The workers as they are seen, by ordinal. A pod that has come to an end is none.
 fn views(family: &Family, context: &Context) -> BTreeMap<u16, PodView> {
-    let set = plan::set_of(family);
     let pods = plan::workers(family).filter(|(_, pod)| !pod.finished);
     let view = |(child, pod): (&Child, &PodSeen)| {
         let worker = context.workers.of(&child.uid);
@@ -132,7 +133,7 @@ fn views(family: &Family, context: &Context) -> BTreeMap<u16, PodView> {
         let view = PodView {
             said,
             answered: worker.answered,
-            going: pod.deleting || plan::is_misplaced(pod, set),
+            going: pod.deleting,
         };
         Some((pod.ordinal()?, view))
     };
