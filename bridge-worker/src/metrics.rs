@@ -175,6 +175,12 @@ fn lanes(page: &mut Page<'_, '_>) -> fmt::Result {
         },
     )?;
     page.gauge(
+        "millrace_worker_load",
+        "How much of what it may use this process uses: CPU of what its pod requests, or the time of its busiest thread, \
+         whichever is more; 1 is all of it",
+        |route| route.status.load,
+    )?;
+    page.gauge(
         "millrace_oldest_unacknowledged_seconds",
         "Age of the oldest unacknowledged message of any lane, 0 without one",
         |route| {

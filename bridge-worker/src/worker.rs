@@ -3,6 +3,7 @@
 mod assign;
 mod credentials;
 mod lanes;
+mod load;
 mod rates;
 mod reload;
 mod snapshot;
@@ -24,6 +25,7 @@ use crate::lane_task::Command;
 use crate::logins::Logins;
 use crate::metrics::RouteSnapshot;
 use lanes::Lanes;
+use load::Load;
 use rates::Rates;
 
 /// Why a route cannot be started.
@@ -69,6 +71,7 @@ struct Route {
     started: Instant,
     lanes: Mutex<Lanes>,
     rates: Mutex<Rates>,
+    load: Mutex<Load>,
     /// Every lane has been up once and Kafka has answered.
     has_been_ready: AtomicBool,
 }

@@ -117,6 +117,7 @@ fn snapshot() -> RouteSnapshot {
             ledger,
             received_per_second: 10.0,
             written_per_second: 9.0,
+            load: 0.4,
             latency: Latency::default(),
             buffered_bytes: 4_096,
             ..RouteStatus::default()
@@ -148,14 +149,13 @@ fn reported(page: &str) -> BTreeSet<Row> {
             "info" => format!("{family}_info"),
             _ => (*family).to_owned(),
         };
-        let unit = units
-            .get(family)
-            .copied()
-            .unwrap_or(if *kind == "info" || family.ends_with("ready") {
+        let unit = units.get(family).copied().unwrap_or(
+            if *kind == "info" || family.ends_with("ready") || family.ends_with("load") {
                 ""
             } else {
                 counted(family)
-            });
+            },
+        );
         (
             name.clone(),
             (*kind).to_owned(),
@@ -217,7 +217,10 @@ fn samples(page: &str, name: &str) -> impl Iterator<Item = u64> {
 
 fn listed() -> BTreeSet<Row> {
     let document = include_str!("../../docs/metrics.md");
-    let rows = document.lines().filter(|line| line.starts_with("| `"));
+    let lines = document
+        .lines()
+        .take_while(|line| !line.starts_with("The operator"));
+    let rows = lines.filter(|line| line.starts_with("| `"));
     rows.map(|line| {
         let mut cells = line
             .trim_matches('|')

@@ -10,6 +10,7 @@ pub mod app;
 pub mod cli;
 pub mod cluster;
 pub mod controllers;
+pub mod flow;
 pub mod metrics;
 pub mod names;
 pub mod observed;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -104,6 +105,12 @@ impl Metrics {
         self.leading.set(i64::from(leads));
     }
 
+    /// The page says this as well from now on.
+    pub(crate) fn add(&self, collector: Box<dyn Collector>) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.register_collector(collector);
+    }
+
     /// The page as Prometheus reads it.
     pub fn page(&self) -> String {
         let mut page = String::new();
@@ -166,5 +173,66 @@ impl Drop for PassGuard {
             .active
             .get_or_create(&Controller { controller })
             .dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::flow::Flows;
+    use crate::observed::{Observed, Workers};
+
+    #[test]
+    fn every_metric_is_documented() {
+        let metrics = Metrics::default();
+        metrics.add(Box::new(Flows {
+            observed: Arc::new(Observed::default()),
+            workers: Arc::new(Workers::default()),
+        }));
+        metrics.pass("routes").outcome("ok");
+        metrics.api_call("patch", None);
+        metrics.leading(true);
+        let page = metrics.page();
+        let about = |keyword: &str| -> Vec<(String, String)> {
+            let lines = page
+                .lines()
+                .filter_map(|line| line.strip_prefix("# ")?.strip_prefix(keyword));
+            let words = lines.filter_map(|line| line.trim().split_once(' '));
+            words
+                .map(|(name, rest)| (name.to_owned(), rest.to_owned()))
+                .collect()
+        };
+        let reported = about("HELP").into_iter().zip(about("TYPE"));
+        let reported: BTreeSet<[String; 3]> = reported
+            .map(|((name, help), (_, kind))| {
+                let suffix = if kind == "counter" { "_total" } else { "" };
+                [
+                    format!("{name}{suffix}"),
+                    kind,
+                    help.trim_end_matches('.').to_owned(),
+                ]
+            })
+            .collect();
+        let docs = std::fs::read_to_string("../docs/metrics.md").expect("docs/metrics.md");
+        let table = docs
+            .split("The operator serves")
+            .nth(1)
+            .expect("the operator's table");
+        let rows = table.lines().take_while(|line| !line.starts_with("## "));
+        let documented: BTreeSet<[String; 3]> = rows
+            .filter_map(|line| line.strip_prefix("| `"))
+            .map(|row| {
+                let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+                [
+                    cells[0].trim_end_matches('`').into(),
+                    cells[1].into(),
+                    cells[4].into(),
+                ]
+            })
+            .collect();
+        assert_eq!(reported, documented);
     }
 }

@@ -121,9 +121,25 @@ pub struct SetSeen {
     pub update_revision: String,
     /// When that was first seen.
     pub revised: Timestamp,
+    /// Who else has set the number of workers last, and when that was seen.
+    pub scaled: Option<(String, Timestamp)>,
 }
 
 impl SetSeen {
+    /// Takes over since when things are as they are.
+    fn remember(&mut self, before: &Self) {
+        if self.update_revision == before.update_revision {
+            self.revised = before.revised;
+        }
+        let manager = |set: &Self| set.scaled.as_ref().map(|(manager, _)| manager.clone());
+        // Of one that was set back the entry is gone.
+        let is_known =
+            manager(self).is_none() || manager(self) == manager(before) && self.replicas == before.replicas;
+        if is_known {
+            self.scaled.clone_from(&before.scaled);
+        }
+    }
+
     /// Whether workers are being replaced.
     pub fn is_rolling(&self) -> bool {
         !self.is_observed || self.updated < self.replicas || self.ready < self.replicas
@@ -173,10 +189,8 @@ impl Observed {
         let mut families = self.lock();
         let family = families.entry(owner.clone()).or_default();
         let before = family.get(&key);
-        if let (Seen::Set(set), Some(Seen::Set(old))) = (&mut child.seen, before.map(|child| &child.seen))
-            && set.update_revision == old.update_revision
-        {
-            set.revised = old.revised;
+        if let (Seen::Set(set), Some(Seen::Set(old))) = (&mut child.seen, before.map(|child| &child.seen)) {
+            set.remember(old);
         }
         // Events that say nothing new, like those of a watch that starts again, wake nobody.
         if before == Some(&child) {
@@ -242,6 +256,13 @@ impl Observed {
             .filter(|child| matches!(&child.seen, Seen::Pod(pod) if pod.is_worker()))
             .map(|child| child.uid.clone())
             .collect()
+    }
+
+    /// All families, by owner.
+    pub fn visit(&self, mut see: impl FnMut(&Owner, &Family)) {
+        for (owner, family) in self.lock().iter() {
+            see(owner, family);
+        }
     }
 
     /// How many routes are replacing workers at `now`, other than `except`. One that does not come to an end is no longer
@@ -317,7 +338,19 @@ pub fn set(set: &StatefulSet) -> Seen {
             .and_then(|status| status.update_revision.clone())
             .unwrap_or_default(),
         revised: Timestamp::now(),
+        scaled: other_scaler(&set.metadata).map(|manager| (manager, Timestamp::now())),
     }))
+}
+
+/// Who else owns the number of replicas.
+fn other_scaler(meta: &ObjectMeta) -> Option<String> {
+    let managers = meta.managed_fields.iter().flatten();
+    let mut others = managers.filter(|entry| {
+        let fields = entry.fields_v1.as_ref();
+        entry.manager.as_deref() != Some(names::FIELD_MANAGER)
+            && fields.is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
+    });
+    others.next()?.manager.clone()
 }
 
 /// What is known of a pod.

@@ -58,6 +58,10 @@ pub struct RouteStatus {
     pub received_per_second: f64,
     /// Records per second confirmed by Kafka, over the last few seconds.
     pub written_per_second: f64,
+    /// How much of what it may use this process uses, over the last ten seconds: CPU of what the pod requests, or the time
+    /// of its busiest thread, whichever is more. 1 is all of it.
+    #[serde(default)]
+    pub load: f64,
     /// From receipt to delivery report, since the start.
     pub latency: Latency,
     /// Bytes of records handed to the producer and not yet confirmed, overhead included.

@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::time::Duration;
 
 /// `/proc/self/stat` counts CPU time in these per second, on every Linux that Rust runs on (`USER_HZ`).
@@ -20,6 +21,11 @@ impl ProcessUsage {
             cpu: read("/proc/self/stat").as_deref().and_then(cpu_of),
             resident_bytes: read("/proc/self/status").as_deref().and_then(resident_of),
         }
+    }
+
+    /// CPU time of one thread, by its folder below `/proc/self/task`.
+    pub(crate) fn cpu_of_thread(folder: &Path) -> Option<Duration> {
+        cpu_of(&std::fs::read_to_string(folder.join("stat")).ok()?)
     }
 }
 

@@ -72,6 +72,7 @@ impl Route {
                 ledger: totals.ledger,
                 received_per_second,
                 written_per_second,
+                load: lock(&self.load).at(Instant::now()),
                 latency: totals.latency.to_contract(),
                 buffered_bytes: totals.buffered,
                 lanes: seen.lanes,

@@ -66,6 +66,7 @@ impl Worker {
             started: Instant::now(),
             lanes: Mutex::new(Lanes::new(live, threads)),
             rates: Mutex::default(),
+            load: Mutex::default(),
             has_been_ready: AtomicBool::new(false),
         };
         let route = Arc::new(route);

@@ -22,6 +22,7 @@ use super::latest::Latest;
 use super::{Error, brokers, lanes, routes, sinks};
 use crate::cluster::watch::{self, Scope};
 use crate::cluster::{Cluster, CustomResource, scrape};
+use crate::flow::Flows;
 use crate::metrics::Metrics;
 use crate::names;
 use crate::observed::{News, Observed, Owner, Workers};
@@ -73,6 +74,10 @@ impl Controllers {
         on_synced: impl FnOnce() + Send,
     ) {
         let (observed, workers) = (Arc::new(Observed::default()), Arc::new(Workers::default()));
+        metrics.add(Box::new(Flows {
+            observed: Arc::clone(&observed),
+            workers: Arc::clone(&workers),
+        }));
         let (route_store, route_writer) = reflector::store();
         let (broker_store, broker_writer) = reflector::store();
         let (sink_store, sink_writer) = reflector::store();

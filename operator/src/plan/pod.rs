@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EnvVar,
-    EnvVarSource, LocalObjectReference, ObjectFieldSelector, PodSecurityContext, PodSpec, SeccompProfile,
-    SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+    EnvVarSource, LocalObjectReference, ObjectFieldSelector, PodSecurityContext, PodSpec,
+    ResourceFieldSelector, SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use millrace_contract::Value;
@@ -36,6 +36,18 @@ pub(super) fn spec(settings: &Settings, command: Vec<String>, mounts: Vec<Mount>
         env: Some(vec![
             env("POD_NAME", "metadata.name"),
             env("POD_UID", "metadata.uid"),
+            EnvVar {
+                name: "MILLRACE_CPU_REQUEST".into(),
+                value: None,
+                value_from: Some(EnvVarSource {
+                    resource_field_ref: Some(ResourceFieldSelector {
+                        container_name: Some(names::CONTAINER.into()),
+                        divisor: Some(Quantity("1m".into())),
+                        resource: "requests.cpu".into(),
+                    }),
+                    ..EnvVarSource::default()
+                }),
+            },
             EnvVar {
                 name: "MILLRACE_LOG".into(),
                 value: Some(settings.worker_log.clone()),

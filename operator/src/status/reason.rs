@@ -58,6 +58,8 @@ reasons! {
     Connecting,
     /// More workers were asked for than there are lanes.
     ReplicasClamped,
+    /// Something else scales the StatefulSet; the operator sets it back.
+    ScalingConflict,
     /// A probe could not be made, or came to no answer.
     ProbeFailed,
     /// The broker cannot be reached.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use millrace_contract::Ledger;
 use millrace_contract::status::{LaneState, Phase, Problem, Reason as WorkerReason, RouteStatus};
 use millrace_crds::TopicRoute;
@@ -12,6 +12,9 @@ use super::{Conditions, Reason};
 use crate::names;
 use crate::observed::{PodSeen, SetSeen, WorkerSeen};
 use crate::plan::{Plan, Rejection, Rollout};
+
+/// For how long it is said that something else has scaled the workers.
+const CONFLICT: SignedDuration = SignedDuration::from_mins(5);
 
 /// What a route's status is made from.
 pub struct RouteFacts<'a> {
@@ -447,6 +450,19 @@ fn warnings(facts: &RouteFacts<'_>) -> Vec<(Reason, String)> {
             plan.workers
         );
         warnings.push((Reason::ReplicasClamped, message));
+    }
+    if let Some(set) = facts.set
+        && let Some((manager, _)) = set
+            .scaled
+            .as_ref()
+            .filter(|(_, at)| facts.now.duration_since(*at) < CONFLICT)
+    {
+        let message = format!(
+            "{manager} has set the number of workers in StatefulSet {}, and the operator has set it back: let what scales \
+             it, such as a HorizontalPodAutoscaler, name the TopicRoute instead",
+            names::workers(facts.route.metadata.name.as_deref().unwrap_or_default())
+        );
+        warnings.push((Reason::ScalingConflict, message));
     }
     let mut seen = BTreeSet::new();
     let problems = answers(facts)

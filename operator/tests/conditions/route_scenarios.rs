@@ -179,6 +179,9 @@ fn working() -> Vec<Said> {
             .edited(|spec| spec["paused"] = true.into())
             .applied(0, 0)
             .said("The route is paused"),
+        World::running()
+            .scaled_by("kube-controller-manager")
+            .said("A HorizontalPodAutoscaler scales the StatefulSet"),
         World::new()
             .written(|spec| spec["replicas"] = 0.into())
             .probe_finds_all()

@@ -212,6 +212,29 @@ impl World {
         self
     }
 
+    /// Something else has scaled the StatefulSet.
+    pub(crate) fn scaled_by(mut self, manager: &str) -> Self {
+        let plan = self.plan().unwrap();
+        let set = plan
+            .children
+            .iter()
+            .find(|child| child.kind == ChildKind::StatefulSet);
+        let mut set = json_of(set.expect("workers are wanted"));
+        set["metadata"]["managedFields"] = json!([{
+            "manager": manager, "operation": "Update", "subresource": "scale", "apiVersion": "apps/v1",
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:replicas": {}}},
+        }]);
+        set["metadata"]["generation"] = 1.into();
+        let workers = set["spec"]["replicas"].clone();
+        set["status"] = json!({
+            "observedGeneration": 1, "replicas": workers, "updatedReplicas": workers, "readyReplicas": workers,
+            "updateRevision": "new",
+        });
+        self.see(ChildKind::StatefulSet, set);
+        self.now = Timestamp::now();
+        self
+    }
+
     /// So many lanes are owned.
     pub(crate) fn owned(mut self, lanes: u16) -> Self {
         let owner = |lane| LaneOwner {
