@@ -1,7 +1,8 @@
+use std::ops::Range;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use millrace_crds::TopicRoute;
+use millrace_crds::{SessionSource, TopicRoute, session_id};
 use millrace_testkit::{now_micros, wait_until};
 
 use crate::namespace::Namespace;
@@ -118,6 +119,13 @@ impl<'n> RouteHandle<'n> {
     /// As it is now; none if it is gone.
     pub fn get(&self) -> Option<TopicRoute> {
         get(self.namespace.name(), "topicroute", &self.name)
+    }
+
+    /// The client ids of its sessions with these lanes.
+    pub fn sessions(&self, lanes: Range<u16>) -> Vec<String> {
+        let route = self.get().expect("the route");
+        let id = session_id(&route, SessionSource::Uid).expect("a uid");
+        lanes.map(|lane| format!("millrace-{id}-{lane}")).collect()
     }
 
     /// A condition.

@@ -15,13 +15,8 @@ fn start(namespace: &Namespace, name: &str) -> (Manifests, Vec<String>) {
     namespace.apply(&manifests.yaml());
     let route = RouteHandle::new(namespace, name);
     route.wait_ready();
-    let route = route.get().unwrap();
-    let uid = route.metadata.uid.unwrap();
-    let id: String = uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
-    (
-        manifests,
-        (0..4).map(|lane| format!("millrace-{id}-{lane}")).collect(),
-    )
+    let sessions = route.sessions(0..4);
+    (manifests, sessions)
 }
 
 /// Waits until a deleted route is gone, with its sessions and all that belonged to it.

@@ -31,8 +31,6 @@ fn workers_that_come_and_go_twenty_times_lose_nothing() {
 fn lanes_that_are_changed_lose_nothing() {
     let some = |manifests: &mut Manifests| manifests.lanes = LANES;
     let plant = Plant::start("lanes", some);
-    let uid = plant.route().get().unwrap().metadata.uid.unwrap();
-    let id: String = uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
     let pods = plant.uids();
     let mut most = LANES;
     for (lanes, ordering) in [
@@ -52,8 +50,7 @@ fn lanes_that_are_changed_lose_nothing() {
         eprintln!("{what}: settled after {:.1} s", took.as_secs_f64());
         plant.route().wait_ready();
         plant.wait_flow(&what);
-        for lane in lanes..most {
-            let session = format!("millrace-{id}-{lane}");
+        for session in plant.route().sessions(lanes..most) {
             assert!(
                 !has_session(plant.brokers().mqtt_port(), &session),
                 "{what}: {session} is stranded"

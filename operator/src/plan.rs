@@ -26,7 +26,7 @@ mod whereabouts;
 pub use configuration::{LIVE_KEY, RECORD_KEY, SETTINGS_KEY, record};
 pub use desired::Desired;
 pub use inputs::{
-    Inputs, blocking, is_misplaced, live, misplaced, record_of, set_of, whereabouts_of, workers,
+    Inputs, blocking, is_misplaced, leaves, live, misplaced, record_of, set_of, whereabouts_of, workers,
 };
 pub use meta::Family;
 pub(crate) use pod::secret_file;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::runtime::controller::Action;
-use millrace_contract::{Assignment, LaneRecord, Ownership};
+use millrace_contract::{LaneRecord, Ownership};
 use millrace_crds::TopicRoute;
 
 use super::context::{Context, failover, route_owner};
@@ -42,8 +42,7 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
         let settled = is_settled(&worker, &record, live);
         context.workers.watch(&child.uid, moving || !settled);
         waiting |= !settled;
-        let part = record.part_of(pod.ordinal().unwrap_or_default(), Some(&child.uid));
-        tell(&part, live, child, pod, &owner.namespace, context).await?;
+        tell(&record, live, child, pod, &owner.namespace, context).await?;
     }
     let next = if waiting || moving { AGAIN } else { RESYNC };
     let lost = context
@@ -68,7 +67,7 @@ async fn write_record(
         lanes::leaving(old)
     } else if family.values().any(|child| matches!(child.seen, Seen::Set(_))) {
         let mut goal = plan::goal(route, plan::live(family).map(|(_, live)| live));
-        if leaves(route, goal, context) {
+        if leaves(route, family, goal, context) {
             goal.lanes = 0;
         }
         let now = Instant::now();
@@ -95,15 +94,16 @@ async fn write_record(
 }
 
 /// Whether all lanes are to end their sessions, because the route goes to another broker.
-fn leaves(route: &Arc<TopicRoute>, goal: Goal, context: &Context) -> bool {
+fn leaves(route: &Arc<TopicRoute>, family: &Family, goal: Goal, context: &Context) -> bool {
     let owner = route_owner(route);
-    let inputs = routes::fetch(route, context);
-    if inputs.leaves().is_none() {
+    let (broker, _) = context.references(route);
+    if plan::leaves(family, route, broker.as_deref()).is_none() {
         context.silences.stay(&owner);
         // Nobody is to take one of them for those at the other broker.
-        let set = inputs.set();
-        return inputs.workers().any(|(_, pod)| plan::is_misplaced(pod, set));
+        let set = plan::set_of(family);
+        return plan::workers(family).any(|(_, pod)| plan::is_misplaced(pod, set));
     }
+    let inputs = routes::fetch(route, context);
     let plan = plan::route(&inputs, &context.checks, &context.settings);
     let rollout = plan.map(|plan| plan.rollout);
     let is_on_its_way = context.silences.leaving(&owner).is_some();
@@ -151,14 +151,17 @@ fn is_settled(worker: &WorkerSeen, record: &LaneRecord, live: &str) -> bool {
 
 /// Tells a worker its part, through annotations of its pod: it sees them within a second.
 async fn tell(
-    part: &Assignment,
+    record: &LaneRecord,
     live: &str,
     child: &Child,
     pod: &PodSeen,
     namespace: &str,
     context: &Context,
 ) -> Result<(), Error> {
-    let part = serde_json::to_string(part).unwrap_or_default();
+    let Some(ordinal) = pod.ordinal() else {
+        return Ok(());
+    };
+    let part = serde_json::to_string(&record.part_of(ordinal, Some(&child.uid))).unwrap_or_default();
     let mut annotations = Vec::new();
     if pod.assignment.as_deref() != Some(&part) {
         annotations.push((names::ASSIGNMENT, part.as_str()));

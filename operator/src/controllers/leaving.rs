@@ -12,8 +12,8 @@ use super::context::{Context, route_owner};
 use crate::cluster::{Note, has_finalizer};
 use crate::names;
 use crate::observed::{ChildKind, Family, Seen};
+use crate::plan;
 use crate::plan::leave::{self, Situation, Step};
-use crate::plan::{self, Whereabouts};
 
 /// How soon it is looked again.
 const SOON: Duration = Duration::from_secs(1);
@@ -77,7 +77,7 @@ fn situation<'f>(
                 .keys()
                 .any(|(kind, _)| matches!(kind, ChildKind::StatefulSet | ChildKind::Job)),
         // The route may refer to another broker than the one that its sessions are at.
-        unknown_broker: document.is_none() || is_elsewhere(route, family, broker.as_deref()),
+        unknown_broker: document.is_none() || plan::leaves(family, route, broker.as_deref()).is_some(),
         deleted_at: route
             .metadata
             .deletion_timestamp
@@ -98,12 +98,6 @@ fn sessions(route: &TopicRoute, family: &Family, broker: Option<&MqttBroker>) ->
         });
     let lanes = 0..lanes(route, family);
     lanes.map(|lane| format!("{client}-{lane}")).collect()
-}
-
-fn is_elsewhere(route: &TopicRoute, family: &Family, broker: Option<&MqttBroker>) -> bool {
-    let now = broker.map(|broker| Whereabouts::of(route, broker));
-    let both = plan::whereabouts_of(family).zip(now);
-    both.is_some_and(|(before, now)| !before.is_same(&now))
 }
 
 /// Lanes that may have a session.
@@ -151,6 +145,23 @@ pub(super) fn patience(route: &TopicRoute) -> Duration {
     route.spec.timeouts.leave.parse().unwrap_or(PATIENCE)
 }
 
+/// Says, in an Event and in the log, which sessions are left behind.
+pub(super) async fn tell_left(route: &TopicRoute, action: &'static str, what: &str, context: &Context) {
+    let owner = route_owner(route);
+    let name = format!("{}/{}", owner.namespace, owner.name);
+    let note = Note {
+        warning: true,
+        reason: "SessionsLeft".into(),
+        action,
+        text: format!("TopicRoute {name}: {what}"),
+        // The route is seen once more before it is seen to be gone, or as it is written.
+        once: true,
+    };
+    if context.cluster.tell(route, &note).await {
+        tracing::warn!(route = %name, "{}", note.text);
+    }
+}
+
 /// Lets the route go, and says what is left behind.
 async fn release(
     route: &Arc<TopicRoute>,
@@ -161,23 +172,11 @@ async fn release(
 ) -> Result<Action, Error> {
     let owner = route_owner(route);
     if !left.is_empty() {
-        let note = Note {
-            warning: true,
-            reason: "SessionsLeft".into(),
-            action: "Delete",
-            text: format!(
-                "TopicRoute {}/{}: {why}; these MQTT sessions are left to expire at the broker, with what it holds for \
-                 them: {}",
-                owner.namespace,
-                owner.name,
-                left.join(", ")
-            ),
-            once: true,
-        };
-        // The route is seen once more before it is seen to be gone.
-        if context.cluster.tell(route.as_ref(), &note).await {
-            tracing::warn!(route = %format!("{}/{}", owner.namespace, owner.name), "{}", note.text);
-        }
+        let what = format!(
+            "{why}; these MQTT sessions are left to expire at the broker, with what it holds for them: {}",
+            left.join(", ")
+        );
+        tell_left(route, "Delete", &what, context).await;
     }
     // What has no owner does not go by itself.
     for ((kind, name), child) in family {

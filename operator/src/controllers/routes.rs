@@ -11,9 +11,9 @@ use millrace_crds::api::TopicRouteStatus;
 use super::context::{Context, failover, route_owner};
 use super::leaving::patience;
 use super::{Error, endpoint, leaving};
-use crate::cluster::{ClusterError, Note, has_finalizer};
+use crate::cluster::{ClusterError, has_finalizer};
 use crate::names;
-use crate::observed::{COUNTS, Child, ChildKind, Family, Owner, PodSeen, Seen};
+use crate::observed::{COUNTS, Child, ChildKind, Family, PodSeen, Seen};
 use crate::plan::{self, Inputs, Plan, Rejection, Rollout};
 use crate::status::{self, Reason, RouteFacts};
 
@@ -31,7 +31,7 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
     let mut plan = plan::route(&inputs, &context.checks, &context.settings);
     let mut refused = None;
     if let Ok(wanted) = &plan {
-        say_what_is_left(&route, wanted, &inputs, context).await;
+        tell_left(&route, wanted, &inputs, context).await;
         match apply(&route, wanted, &inputs.family, context).await {
             Ok(()) => prune(&route, wanted, &inputs.family, context).await?,
             // The user's to change.
@@ -95,7 +95,7 @@ fn others(
 }
 
 /// Names sessions at the broker of before that are given up.
-async fn say_what_is_left(route: &TopicRoute, plan: &Plan, inputs: &Inputs, context: &Context) {
+async fn tell_left(route: &TopicRoute, plan: &Plan, inputs: &Inputs, context: &Context) {
     let Some(before) = inputs.leaves().filter(|_| plan.rollout == Rollout::Current) else {
         return;
     };
@@ -106,22 +106,13 @@ async fn say_what_is_left(route: &TopicRoute, plan: &Plan, inputs: &Inputs, cont
     if left.is_empty() {
         return;
     }
-    let Owner { namespace, name, .. } = &plan.family.owner;
-    let note = Note {
-        warning: true,
-        reason: "SessionsLeft".into(),
-        action: "Replace",
-        text: format!(
-            "TopicRoute {namespace}/{name}: the route goes to another broker, and timeouts.leave is over; these MQTT \
-             sessions are left to expire at the broker of MqttBroker {}, with what it holds for them: {}",
-            before.broker,
-            left.join(", ")
-        ),
-        once: true,
-    };
-    if context.cluster.tell(route, &note).await {
-        tracing::warn!(route = %format!("{namespace}/{name}"), "{}", note.text);
-    }
+    let what = format!(
+        "the route goes to another broker, and timeouts.leave is over; these MQTT sessions are left to expire at the \
+         broker of MqttBroker {}, with what it holds for them: {}",
+        before.broker,
+        left.join(", ")
+    );
+    leaving::tell_left(route, "Replace", &what, context).await;
 }
 
 /// Writes what is to be, in order: what pods mount before the pods.

@@ -38,9 +38,7 @@ impl Inputs {
 
     /// Where the sessions are that are to be ended before workers read others: none if they stay.
     pub fn leaves(&self) -> Option<Whereabouts> {
-        let before = whereabouts_of(&self.family)?;
-        let next = Whereabouts::of(&self.route, self.broker.as_deref()?);
-        (!before.is_same(&next)).then_some(before)
+        leaves(&self.family, &self.route, self.broker.as_deref())
     }
 
     /// The route's leave Job.
@@ -78,6 +76,17 @@ pub fn set_of(family: &observed::Family) -> Option<&SetSeen> {
 /// Where the sessions of a route are that its workers read.
 pub fn whereabouts_of(family: &observed::Family) -> Option<Whereabouts> {
     Whereabouts::parse(set_of(family)?.whereabouts.as_deref()?)
+}
+
+/// Where the sessions of a route are, if not at the broker that it refers to now.
+pub fn leaves(
+    family: &observed::Family,
+    route: &TopicRoute,
+    broker: Option<&MqttBroker>,
+) -> Option<Whereabouts> {
+    let before = whereabouts_of(family)?;
+    let next = Whereabouts::of(route, broker?);
+    (!before.is_same(&next)).then_some(before)
 }
 
 /// Whether a worker reads sessions elsewhere than its StatefulSet says: it is to be replaced, and owns nothing.
