@@ -1,5 +1,7 @@
 //! Joins everything: what `main` calls.
 
+use std::net::SocketAddr;
+
 use anyhow::Context as _;
 use kube::{Client, Config};
 use tokio::net::TcpListener;
@@ -11,9 +13,11 @@ use crate::cli::{Cli, Command, Crds, Run};
 use crate::cluster::lease::Candidate;
 use crate::cluster::watch::Scope;
 use crate::cluster::{Cluster, definitions};
-use crate::controllers::Controllers;
+use crate::controllers::{self, Controllers};
+use crate::flow::Sight;
 use crate::metrics::Metrics;
-use crate::{telemetry, uninstall};
+use crate::settings::Settings;
+use crate::{metrics_api, telemetry, uninstall};
 
 /// Does what the command line asks for.
 ///
@@ -59,9 +63,7 @@ async fn run(args: Run) -> anyhow::Result<()> {
     telemetry::init(args.log_format, &args.log_filter)?;
     let metrics = Metrics::default();
     let cluster = connect(metrics.clone()).await?;
-    let listener = TcpListener::bind(args.admin)
-        .await
-        .with_context(|| format!("cannot listen on {}", args.admin))?;
+    let listener = listen(args.admin).await?;
     let readiness = Readiness::default();
     let (end, ended) = oneshot::channel::<()>();
     let admin = tokio::spawn(admin::serve(
@@ -88,7 +90,7 @@ async fn run(args: Run) -> anyhow::Result<()> {
     result
 }
 
-/// Waits for the Lease and runs the controllers until `stop`, or until the Lease is lost.
+/// Looks after all scopes until `stop`, or until the Lease is lost.
 async fn work(
     args: &Run,
     cluster: &Cluster,
@@ -96,59 +98,102 @@ async fn work(
     readiness: &Readiness,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    tokio::pin!(stop);
     definitions::check(cluster).await?;
-    // One that waits for the Lease is as ready as it can be.
-    readiness.set(true);
-    let Some(namespace) = &args.lease_namespace else {
+    let operator = Operator {
+        cluster,
+        metrics,
+        settings: args.settings(),
+        scopes: args.scopes().map(|scope| (scope, Sight::default())).collect(),
+    };
+    let Some(lease) = args.candidate() else {
+        readiness.set(true);
         tokio::select! {
-            () = controllers(args, cluster, metrics) => {}
-            () = &mut stop => {}
+            () = operator.act() => {}
+            () = stop => {}
         }
         return Ok(());
     };
-    let candidate = Candidate {
-        namespace: namespace.clone(),
-        name: args.lease_name.clone(),
-        identity: args
-            .identity
-            .clone()
-            .unwrap_or_else(|| format!("millrace-operator-{}", std::process::id())),
+    let api = match args.metrics_api_address(&lease) {
+        Some(address) => Some((listen(args.metrics_api).await?, address)),
+        None => None,
     };
-    let mut held = tokio::select! {
-        held = candidate.acquire(cluster) => held,
-        () = &mut stop => return Ok(()),
+    // One that waits for the Lease is as ready as it can be.
+    readiness.set(true);
+    let Some((listener, address)) = api else {
+        return operator.lead(&lease, std::future::pending(), stop).await;
     };
-    metrics.leading(true);
+    let sights = operator.scopes.iter().map(|(_, sight)| sight.clone()).collect();
     tokio::select! {
-        () = controllers(args, cluster, metrics) => {}
-        lost = held.keep(cluster) => {
-            // Another may act from now on: this process must not, so it ends.
-            return Err(lost.into());
-        }
-        () = &mut stop => {}
+        result = operator.lead(&lease, operator.follow(), stop) => result,
+        () = metrics_api::run(listener, &address, cluster, sights, metrics) => Ok(()),
     }
-    tracing::info!("stopping");
-    held.release(cluster).await;
-    Ok(())
 }
 
-async fn controllers(args: &Run, cluster: &Cluster, metrics: &Metrics) {
-    let scopes = match args.watch_namespaces.as_slice() {
-        [] => vec![Scope::All],
-        names => names.iter().map(|name| Scope::Namespace(name.clone())).collect(),
-    };
-    let runs = scopes.into_iter().map(|scope| {
-        let seen = scope.clone();
-        Controllers::run(
-            cluster.clone(),
-            scope,
-            args.settings(),
-            metrics.clone(),
-            move || {
-                tracing::info!(scope = ?seen, "all that exists has been seen");
-            },
-        )
-    });
-    futures::future::join_all(runs).await;
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))
+}
+
+/// What one process does.
+struct Operator<'a> {
+    cluster: &'a Cluster,
+    metrics: &'a Metrics,
+    settings: Settings,
+    scopes: Vec<(Scope, Sight)>,
+}
+
+impl Operator<'_> {
+    /// Waits for the Lease, doing `meanwhile`, and acts until `stop`, or until the Lease is lost.
+    async fn lead(
+        &self,
+        lease: &Candidate,
+        meanwhile: impl Future<Output = ()>,
+        stop: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        tokio::pin!(stop);
+        let mut held = tokio::select! {
+            held = lease.acquire(self.cluster) => held,
+            () = meanwhile => return Ok(()),
+            () = &mut stop => return Ok(()),
+        };
+        self.metrics.leading(true);
+        tokio::select! {
+            () = self.act() => {}
+            lost = held.keep(self.cluster) => {
+                // Another may act from now on: this process must not, so it ends.
+                return Err(lost.into());
+            }
+            () = &mut stop => {}
+        }
+        tracing::info!("stopping");
+        held.release(self.cluster).await;
+        Ok(())
+    }
+
+    /// Runs all controllers.
+    async fn act(&self) {
+        let runs = self.scopes.iter().map(|(scope, sight)| {
+            Controllers::run(
+                self.cluster.clone(),
+                scope.clone(),
+                sight.clone(),
+                self.settings.clone(),
+                self.metrics.clone(),
+                move || {
+                    tracing::info!(?scope, "all that exists has been seen");
+                },
+            )
+        });
+        futures::future::join_all(runs).await;
+    }
+
+    /// Knows what flows through routes, and does nothing else.
+    async fn follow(&self) {
+        let all = self
+            .scopes
+            .iter()
+            .map(|(scope, sight)| controllers::follow(self.cluster, scope, sight, &self.settings));
+        futures::future::join_all(all).await;
+    }
 }

@@ -6,6 +6,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use k8s_openapi::api::networking::v1::NetworkPolicyEgressRule;
 
+use crate::cluster::lease::Candidate;
+use crate::cluster::watch::Scope;
+use crate::metrics_api::Address;
 use crate::settings::Settings;
 
 /// Runs MQTT-to-Kafka routes in Kubernetes.
@@ -62,6 +65,12 @@ pub(crate) struct Run {
     /// Where to serve /livez, /readyz and /metrics.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9090")]
     pub(crate) admin: SocketAddr,
+    /// Serves custom.metrics.k8s.io to the API server, by this Service in the operator's namespace.
+    #[arg(long, value_name = "NAME", requires = "lease_namespace")]
+    pub(crate) metrics_api_service: Option<String>,
+    /// Where to serve it.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:10250")]
+    pub(crate) metrics_api: SocketAddr,
     /// The Lease that makes one of several operators act.
     #[arg(long, value_name = "NAME", default_value = "millrace-operator")]
     pub(crate) lease_name: String,
@@ -115,6 +124,32 @@ pub(crate) enum LogFormat {
 pub(crate) struct Egress(pub(crate) Vec<NetworkPolicyEgressRule>);
 
 impl Run {
+    /// Where it looks after routes.
+    pub(crate) fn scopes(&self) -> impl Iterator<Item = Scope> {
+        let everywhere = self.watch_namespaces.is_empty().then_some(Scope::All);
+        let named = self.watch_namespaces.iter().cloned().map(Scope::Namespace);
+        everywhere.into_iter().chain(named)
+    }
+
+    /// The Lease it waits for; none if it is the only operator.
+    pub(crate) fn candidate(&self) -> Option<Candidate> {
+        let identity = self.identity.clone();
+        Some(Candidate {
+            namespace: self.lease_namespace.clone()?,
+            name: self.lease_name.clone(),
+            identity: identity.unwrap_or_else(|| format!("millrace-operator-{}", std::process::id())),
+        })
+    }
+
+    /// Where the API server is to find the metrics API, if it is served.
+    pub(crate) fn metrics_api_address(&self, lease: &Candidate) -> Option<Address> {
+        Some(Address {
+            namespace: lease.namespace.clone(),
+            service: self.metrics_api_service.clone()?,
+            process: lease.identity.clone(),
+        })
+    }
+
     pub(crate) fn settings(&self) -> Settings {
         Settings {
             worker_image: self.worker_image.clone(),

@@ -1,5 +1,6 @@
 //! Everything that talks to the API server or to workers: thin, and each call has a deadline.
 
+mod aggregation;
 pub mod definitions;
 mod error;
 mod events;

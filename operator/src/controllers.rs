@@ -21,4 +21,4 @@ mod sinks;
 
 pub use context::Context;
 pub use error::Error;
-pub use run::{Controllers, Stores};
+pub use run::{Controllers, Stores, follow};

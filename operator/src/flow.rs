@@ -9,7 +9,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::names;
-use crate::observed::{Family, Observed, Workers};
+use crate::observed::{Family, Observed, Owner, Workers};
 use crate::plan;
 
 /// What flows through a route.
@@ -31,48 +31,73 @@ struct Labels {
     route: String,
 }
 
-/// Of all routes of which every worker that runs has answered: with a part of them missing, a sum would have an
-/// autoscaler remove workers.
-pub fn flows(observed: &Observed, workers: &Workers) -> Vec<Flow> {
-    let mut flows = Vec::new();
-    observed.visit(|owner, family| {
-        if owner.kind != names::kind::ROUTE {
-            return;
-        }
-        if let Some((load, rate)) = sum(family, workers) {
-            flows.push(Flow {
-                namespace: owner.namespace.clone(),
-                name: owner.name.clone(),
-                load,
-                rate,
-            });
-        }
-    });
-    flows
+/// What has been seen in one scope. All clones see the same.
+#[derive(Clone, Debug, Default)]
+pub struct Sight {
+    /// What has been seen of children.
+    pub observed: Arc<Observed>,
+    /// What workers have said.
+    pub workers: Arc<Workers>,
+}
+
+impl Sight {
+    /// What flows through a route; none while not all of its workers have said it, or it has none.
+    pub fn flow(&self, namespace: &str, name: &str) -> Option<Flow> {
+        let owner = Owner {
+            kind: names::kind::ROUTE,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        let (load, rate) = self
+            .observed
+            .look(&owner, |family| sum(family, &self.workers))??;
+        Some(Flow {
+            namespace: owner.namespace,
+            name: owner.name,
+            load,
+            rate,
+        })
+    }
+
+    /// Of all routes of which every worker that runs has answered: with a part of them missing, a sum would have
+    /// an autoscaler remove workers.
+    pub fn flows(&self) -> Vec<Flow> {
+        let mut flows = Vec::new();
+        self.observed.visit(|owner, family| {
+            if owner.kind != names::kind::ROUTE {
+                return;
+            }
+            if let Some((load, rate)) = sum(family, &self.workers) {
+                flows.push(Flow {
+                    namespace: owner.namespace.clone(),
+                    name: owner.name.clone(),
+                    load,
+                    rate,
+                });
+            }
+        });
+        flows
+    }
 }
 
 /// Load and rate. None while that of a worker is not known, or there is none.
 fn sum(family: &Family, workers: &Workers) -> Option<(f64, f64)> {
     let mut sum = None;
     for (child, _) in plan::workers(family).filter(|(_, pod)| pod.ready && !pod.deleting) {
-        let worker = workers.of(&child.uid);
-        let status = worker.status.filter(|_| worker.silent.is_none())?;
+        let (its_load, its_rate) = workers.flow(&child.uid)?;
         let (load, rate) = sum.unwrap_or_default();
-        sum = Some((load + status.load, rate + status.received_per_second));
+        sum = Some((load + its_load, rate + its_rate));
     }
     sum
 }
 
 /// The same for Prometheus.
 #[derive(Debug)]
-pub(crate) struct Flows {
-    pub(crate) observed: Arc<Observed>,
-    pub(crate) workers: Arc<Workers>,
-}
+pub(crate) struct Flows(pub(crate) Sight);
 
 impl Collector for Flows {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let flows = flows(&self.observed, &self.workers);
+        let flows = self.0.flows();
         let mut gauge = |name, help, value: fn(&Flow) -> f64| {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for flow in &flows {
@@ -126,10 +151,11 @@ mod tests {
 
     #[test]
     fn a_route_has_a_load_when_all_its_workers_have_said_theirs() {
-        let (observed, workers) = (Arc::new(Observed::default()), Arc::new(Workers::default()));
-        assert_eq!(flows(&observed, &workers), []);
-        pod(&observed, 0);
-        pod(&observed, 1);
+        let sight = Sight::default();
+        let (observed, workers) = (&sight.observed, &sight.workers);
+        assert_eq!(sight.flows(), []);
+        pod(observed, 0);
+        pod(observed, 1);
         let says = |uid: &str, load| {
             let status = RouteStatus {
                 load,
@@ -139,7 +165,8 @@ mod tests {
             workers.answered(uid, Ok(status), Instant::now());
         };
         says("0", 0.5);
-        assert_eq!(flows(&observed, &workers), [], "half of it would be too little");
+        assert_eq!(sight.flows(), [], "half of it would be too little");
+        assert_eq!(sight.flow("plants", "sensors"), None);
         says("1", 0.25);
         let flow = Flow {
             namespace: "plants".into(),
@@ -147,10 +174,12 @@ mod tests {
             load: 0.75,
             rate: 200.0,
         };
-        assert_eq!(flows(&observed, &workers), [flow]);
+        assert_eq!(sight.flow("plants", "sensors"), Some(flow.clone()));
+        assert_eq!(sight.flow("plants", "others"), None);
+        assert_eq!(sight.flows(), [flow]);
         let mut page = String::new();
         let mut registry = prometheus_client::registry::Registry::default();
-        registry.register_collector(Box::new(Flows { observed, workers }));
+        registry.register_collector(Box::new(Flows(sight)));
         prometheus_client::encoding::text::encode(&mut page, &registry).unwrap();
         let line = r#"millrace_route_load{namespace="plants",route="sensors"} 0.75"#;
         assert!(page.lines().any(|one| one == line), "{page}");

@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod controllers;
 pub mod flow;
 pub mod metrics;
+pub mod metrics_api;
 pub mod names;
 pub mod observed;
 pub mod plan;

@@ -28,6 +28,11 @@ struct Call {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answer {
+    code: u16,
+}
+
 /// What is counted. Cheap to clone: all clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -37,6 +42,8 @@ pub struct Metrics {
     active: Family<Controller, Gauge>,
     calls: Family<Call, Counter>,
     leading: Gauge,
+    metrics_api_requests: Family<Answer, Counter>,
+    metrics_api_published: Gauge,
 }
 
 impl Default for Metrics {
@@ -73,6 +80,18 @@ impl Default for Metrics {
             "1 in the process that acts",
             leading.clone(),
         );
+        let metrics_api_requests = Family::default();
+        registry.register(
+            "millrace_operator_metrics_api_requests",
+            "Requests to the metrics API, by HTTP status",
+            metrics_api_requests.clone(),
+        );
+        let metrics_api_published = Gauge::default();
+        registry.register(
+            "millrace_operator_metrics_api_published",
+            "1 while the API server passes requests for custom.metrics.k8s.io on to this process",
+            metrics_api_published.clone(),
+        );
         Self {
             registry: Arc::new(Mutex::new(registry)),
             passes,
@@ -80,6 +99,8 @@ impl Default for Metrics {
             active,
             calls,
             leading,
+            metrics_api_requests,
+            metrics_api_published,
         }
     }
 }
@@ -103,6 +124,14 @@ impl Metrics {
 
     pub(crate) fn leading(&self, leads: bool) {
         self.leading.set(i64::from(leads));
+    }
+
+    pub(crate) fn metrics_api_request(&self, code: u16) {
+        self.metrics_api_requests.get_or_create(&Answer { code }).inc();
+    }
+
+    pub(crate) fn published(&self, is_published: bool) {
+        self.metrics_api_published.set(i64::from(is_published));
     }
 
     /// The page says this as well from now on.
@@ -179,22 +208,18 @@ impl Drop for PassGuard {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::sync::Arc;
 
     use super::*;
-    use crate::flow::Flows;
-    use crate::observed::{Observed, Workers};
+    use crate::flow::{Flows, Sight};
 
     #[test]
     fn every_metric_is_documented() {
         let metrics = Metrics::default();
-        metrics.add(Box::new(Flows {
-            observed: Arc::new(Observed::default()),
-            workers: Arc::new(Workers::default()),
-        }));
+        metrics.add(Box::new(Flows(Sight::default())));
         metrics.pass("routes").outcome("ok");
         metrics.api_call("patch", None);
         metrics.leading(true);
+        metrics.metrics_api_request(200);
         let page = metrics.page();
         let about = |keyword: &str| -> Vec<(String, String)> {
             let lines = page

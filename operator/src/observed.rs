@@ -233,6 +233,11 @@ impl Observed {
         });
     }
 
+    /// Nothing counts as seen any more: all watches start anew.
+    pub fn mark_unlisted(&self) {
+        self.listed.send_modify(HashSet::clear);
+    }
+
     /// Waits until all children of these kinds have been seen.
     pub async fn listed(&self, kinds: &[ChildKind]) {
         let mut listed = self.listed.subscribe();
@@ -246,6 +251,11 @@ impl Observed {
     /// The children of an owner.
     pub fn family(&self, owner: &Owner) -> Family {
         self.lock().get(owner).cloned().unwrap_or_default()
+    }
+
+    /// Looks at the children of an owner, which are not copied; none if it has none.
+    pub fn look<T>(&self, owner: &Owner, look: impl FnOnce(&Family) -> T) -> Option<T> {
+        self.lock().get(owner).map(look)
     }
 
     /// The uids of an owner's workers.

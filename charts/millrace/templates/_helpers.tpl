@@ -15,6 +15,11 @@
 {{- printf "%s-operator" (include "millrace.fullname" .) -}}
 {{- end -}}
 
+{{/* The Service that leads the API server to the metrics API. */}}
+{{- define "millrace.metricsApi" -}}
+{{- printf "%s-metrics-api" (include "millrace.fullname" .) -}}
+{{- end -}}
+
 {{- define "millrace.serviceAccount" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- default (include "millrace.operator" .) .Values.serviceAccount.name -}}

@@ -69,6 +69,38 @@ worker:
     );
 }
 
+#[test]
+fn the_metrics_api_is_where_the_api_server_looks_for_it() {
+    let Some(objects) = render("") else { return };
+    assert!(objects.of_kind("APIService").is_empty());
+    let Some(objects) = render("metricsApi: {enabled: true}\noperator: {adminHost: '::'}") else {
+        return;
+    };
+    let api = &objects.one("APIService", "v1beta2.custom.metrics.k8s.io")["spec"];
+    let service = objects.one("Service", "millrace-metrics-api");
+    assert_eq!(api["service"]["name"], service["metadata"]["name"]);
+    assert_eq!(api["service"]["namespace"], service["metadata"]["namespace"]);
+    assert_eq!(api["service"]["port"], service["spec"]["ports"][0]["port"]);
+    assert_eq!(api["insecureSkipTLSVerify"], Value::Null);
+    let operator = objects.operator();
+    let args = args(operator);
+    for arg in [
+        "--metrics-api-service=millrace-metrics-api",
+        "--metrics-api=[::]:10250",
+    ] {
+        assert!(args.contains(&arg), "{args:?}");
+    }
+    let pod = &operator["spec"]["template"];
+    let ports = pod["spec"]["containers"][0]["ports"].as_array().unwrap();
+    let target = ports
+        .iter()
+        .find(|port| port["name"] == service["spec"]["ports"][0]["targetPort"]);
+    assert_eq!(target.unwrap()["containerPort"], 10250);
+    for (label, value) in service["spec"]["selector"].as_object().unwrap() {
+        assert_eq!(&pod["metadata"]["labels"][label], value);
+    }
+}
+
 /// The worker's image as the operator is told it.
 fn worker_image(values: &str) -> Option<String> {
     let objects = render(values)?;

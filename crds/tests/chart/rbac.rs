@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::helm::{Objects, render, render_as, text, title};
 
 const NAMESPACED: &str = "watchNamespaces: [north, south]";
+const METRICS_API: &str = "metricsApi: {enabled: true}";
 
 /// The rules of a role, one line for each resource: `apps/statefulsets: get list`.
 fn rules(role: &Value) -> BTreeSet<String> {
@@ -144,7 +145,7 @@ fn leading_takes_one_lease_in_its_own_namespace() {
 
 #[test]
 fn no_role_reads_secrets_or_grants_anything() {
-    for values in ["", NAMESPACED, "worker: {podMonitors: Always}"] {
+    for values in ["", NAMESPACED, "worker: {podMonitors: Always}", METRICS_API] {
         let Some(objects) = render(values) else { return };
         let roles = roles(&objects);
         assert!(roles.len() >= 4);
@@ -202,6 +203,31 @@ fn pod_monitors_may_be_made_where_the_cluster_knows_them() {
         };
         let has = rules(objects.one("ClusterRole", "millrace-operator")).contains(&rule);
         assert_eq!(has, expected, "{choice} {cluster:?}");
+    }
+}
+
+#[test]
+fn the_metrics_api_takes_its_own_api_service_and_asks_who_may_see_what() {
+    for more in ["", NAMESPACED] {
+        let Some(objects) = render(&format!("{METRICS_API}\n{more}")) else {
+            return;
+        };
+        let lines: Vec<String> = rules(objects.one("ClusterRole", "millrace-metrics-api"))
+            .into_iter()
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "apiregistration.k8s.io/apiservices (v1beta2.custom.metrics.k8s.io): get patch",
+                "authorization.k8s.io/subjectaccessreviews: create",
+            ]
+        );
+        let reader = objects.one("RoleBinding", "system-millrace-metrics-api");
+        assert_eq!(reader["metadata"]["namespace"], "kube-system");
+        assert_eq!(
+            reader["roleRef"]["name"],
+            "extension-apiserver-authentication-reader"
+        );
     }
 }
 

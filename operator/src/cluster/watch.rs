@@ -88,6 +88,15 @@ pub fn children(
     futures::stream::select_all(whole)
 }
 
+/// Of which owners pods have changed, for as long as it is polled.
+pub fn pods(
+    client: &Client,
+    scope: &Scope,
+    observed: &Arc<Observed>,
+) -> impl Stream<Item = Owner> + Send + use<> {
+    watch::<Pod>(client, scope, observed, ChildKind::Pod, observed::pod)
+}
+
 type Owners = futures::stream::BoxStream<'static, Owner>;
 
 fn watch<K>(

@@ -22,10 +22,10 @@ use super::latest::Latest;
 use super::{Error, brokers, lanes, routes, sinks};
 use crate::cluster::watch::{self, Scope};
 use crate::cluster::{Cluster, CustomResource, scrape};
-use crate::flow::Flows;
+use crate::flow::{Flows, Sight};
 use crate::metrics::Metrics;
 use crate::names;
-use crate::observed::{News, Observed, Owner, Workers};
+use crate::observed::{News, Owner};
 use crate::settings::Settings;
 
 /// Objects of one controller that are passed over at the same time. Which of those that wait comes next is left to
@@ -49,6 +49,14 @@ pub struct Stores {
     pub sinks: Latest<KafkaSink>,
 }
 
+/// Sees to it that what flows through routes is known where nobody acts: as long as another operator leads.
+pub async fn follow(cluster: &Cluster, scope: &Scope, sight: &Sight, settings: &Settings) {
+    let pods = watch::pods(&cluster.client(), scope, &sight.observed).for_each(|_| async {});
+    let (observed, workers) = (Arc::clone(&sight.observed), Arc::clone(&sight.workers));
+    let scrapes = scrape::run(observed, workers, settings.scrape_interval, |_, _| ());
+    futures::join!(pods, scrapes);
+}
+
 /// All controllers of one scope.
 pub struct Controllers {
     context: Arc<Context>,
@@ -65,19 +73,19 @@ struct Queues {
 }
 
 impl Controllers {
-    /// Runs until `cluster` is dropped or the future is; `on_synced` is called when all that exists has been seen.
+    /// Runs until `cluster` is dropped or the future is; `on_synced` is called when all that exists has been seen. Others
+    /// may look at what is seen, by `sight`.
     pub async fn run(
         cluster: Cluster,
         scope: Scope,
+        sight: Sight,
         settings: Settings,
         metrics: Metrics,
         on_synced: impl FnOnce() + Send,
     ) {
-        let (observed, workers) = (Arc::new(Observed::default()), Arc::new(Workers::default()));
-        metrics.add(Box::new(Flows {
-            observed: Arc::clone(&observed),
-            workers: Arc::clone(&workers),
-        }));
+        metrics.add(Box::new(Flows(sight.clone())));
+        let Sight { observed, workers } = sight;
+        observed.mark_unlisted();
         let (route_store, route_writer) = reflector::store();
         let (broker_store, broker_writer) = reflector::store();
         let (sink_store, sink_writer) = reflector::store();

@@ -64,6 +64,14 @@ impl Workers {
         lock(&self.seen).get(pod_uid).cloned().unwrap_or_default()
     }
 
+    /// A worker's load, and the messages per second that it receives; none while it does not say.
+    pub fn flow(&self, pod_uid: &str) -> Option<(f64, f64)> {
+        let seen = lock(&self.seen);
+        let worker = seen.get(pod_uid).filter(|worker| worker.silent.is_none())?;
+        let status = worker.status.as_ref()?;
+        Some((status.load, status.received_per_second))
+    }
+
     /// Something about a worker is to change, or is no longer.
     pub fn watch(&self, pod_uid: &str, closely: bool) {
         let mut watched = lock(&self.watched);

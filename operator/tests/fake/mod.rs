@@ -27,6 +27,7 @@ use millrace_operator::Settings;
 use millrace_operator::cluster::Cluster;
 use millrace_operator::cluster::watch::Scope;
 use millrace_operator::controllers::Controllers;
+use millrace_operator::flow::Sight;
 use millrace_operator::metrics::Metrics;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -155,6 +156,7 @@ impl Fake {
         let task = tokio::spawn(Controllers::run(
             Cluster::new(Client::new(service, NAMESPACE), metrics.clone()),
             Scope::All,
+            Sight::default(),
             settings,
             metrics,
             || {},

@@ -11,6 +11,7 @@ use millrace_operator::Settings;
 use millrace_operator::cluster::Cluster as Written;
 use millrace_operator::cluster::watch::Scope;
 use millrace_operator::controllers::Controllers;
+use millrace_operator::flow::Sight;
 use millrace_operator::metrics::Metrics;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -38,6 +39,7 @@ impl Operator {
         let task = tokio::spawn(Controllers::run(
             Written::new(client, metrics.clone()),
             scope,
+            Sight::default(),
             settings,
             metrics.clone(),
             || {},
