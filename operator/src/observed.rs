@@ -162,6 +162,8 @@ pub type Family = BTreeMap<(ChildKind, String), Child>;
 #[derive(Debug)]
 pub struct Observed {
     families: Mutex<HashMap<Owner, Family>>,
+    /// Those that replaced workers when they were last looked at: there are few, and all that plan ask about them.
+    rolling: Mutex<HashSet<Owner>>,
     /// Kinds of which all that exist have been seen.
     listed: watch::Sender<HashSet<ChildKind>>,
 }
@@ -170,6 +172,7 @@ impl Default for Observed {
     fn default() -> Self {
         Self {
             families: Mutex::default(),
+            rolling: Mutex::default(),
             listed: watch::Sender::new(HashSet::new()),
         }
     }
@@ -195,6 +198,9 @@ impl Observed {
         // Events that say nothing new, like those of a watch that starts again, wake nobody.
         if before == Some(&child) {
             return None;
+        }
+        if matches!(&child.seen, Seen::Set(set) if set.is_rolling()) {
+            lock(&self.rolling).insert(owner.clone());
         }
         family.insert(key, child);
         Some(owner)
@@ -281,15 +287,19 @@ impl Observed {
         let families = self.lock();
         let is_under_way =
             |set: &SetSeen| !set.is_observed || now.duration_since(set.revised) < ROLLOUT_DEADLINE;
-        let is_rolling = |family: &Family| {
-            family
-                .values()
-                .any(|child| matches!(&child.seen, Seen::Set(set) if set.is_rolling() && is_under_way(set)))
+        let sets = |owner: &Owner| {
+            let children = families.get(owner).into_iter().flat_map(BTreeMap::values);
+            children.filter_map(|child| match &child.seen {
+                Seen::Set(set) if set.is_rolling() => Some(set),
+                _ => None,
+            })
         };
-        families
+        let mut rolling = lock(&self.rolling);
+        rolling.retain(|owner| sets(owner).next().is_some());
+        let under_way = rolling
             .iter()
-            .filter(|(owner, family)| *owner != except && is_rolling(family))
-            .count()
+            .filter(|owner| *owner != except && sets(owner).any(|set| is_under_way(set)));
+        under_way.count()
     }
 
     /// Looks at all pods of workers that have an address: their routes, their uids and they. They are many, and are
@@ -306,8 +316,12 @@ impl Observed {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Owner, Family>> {
-        self.families.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.families)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn owner_of(meta: &ObjectMeta) -> Option<Owner> {
