@@ -11,6 +11,7 @@ use crate::config::is_shared;
 use crate::kafka::LaneSink;
 use crate::lane_task::Answered;
 use crate::latency::Histogram;
+use crate::limits::LimitsView;
 use crate::mqtt::{Ended, Grant, Granted, PacketError, SessionOptions, shortfalls};
 use crate::pipeline::Lane;
 
@@ -32,6 +33,8 @@ pub(crate) struct LaneView {
     pub(crate) waiting: u64,
     pub(crate) taken_over: u64,
     pub(crate) has_been_up: bool,
+    /// What keeps it from more.
+    pub(crate) limits: LimitsView,
     /// Of the configuration that the lane acts by.
     pub(crate) revision: u64,
     /// Of the login that the last connection was made with.
@@ -201,7 +204,7 @@ impl LaneReport {
     }
 
     /// Copies the lane's counts.
-    pub(crate) fn publish(&self, lane: &Lane<LaneSink>, now: Instant, started: Instant) {
+    pub(crate) fn publish(&self, lane: &Lane<LaneSink>, limits: LimitsView, now: Instant, started: Instant) {
         let mut inner = self.lock();
         inner.status.window = lane.window() as u64;
         inner.oldest = lane
@@ -218,6 +221,7 @@ impl LaneReport {
         view.bytes_written = lane.bytes_written();
         view.buffered = lane.buffered() as u64;
         view.waiting = lane.waiting() as u64;
+        view.limits = limits;
     }
 
     /// What there is to see.

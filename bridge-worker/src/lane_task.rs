@@ -25,6 +25,7 @@ use crate::backoff::Backoff;
 use crate::config::{LanePlan, LivePlan, Reading};
 use crate::kafka::{LaneSink, Mailbox, Producer, Report};
 use crate::lane_report::LaneReport;
+use crate::limits::Limits;
 use crate::logins::Logins;
 use crate::mqtt::Version;
 use crate::pipeline::{Lane, Now, Stop};
@@ -72,6 +73,8 @@ struct Runner {
     takeovers: u32,
     reports: Vec<Report>,
     drain_until: Option<Instant>,
+    /// What keeps it from more.
+    limits: Limits,
     told_stop: bool,
     /// The last connection ended with the lane's own goodbye: what of it was not acknowledged comes again.
     has_parted: bool,
@@ -109,6 +112,7 @@ impl LaneTask {
             wet: orders.live.retired(&self.plan),
             dry: BTreeSet::new(),
             live: orders.live,
+            limits: Limits::new(self.lane.seen(Instant::now(), false)),
             task: self,
             backoff: Backoff::default(),
             v5_has_worked: false,
@@ -199,6 +203,9 @@ impl Runner {
     }
 
     fn publish(&self, at: Instant) {
-        self.task.report.publish(&self.task.lane, at, self.task.started);
+        let limits = self.limits.view();
+        self.task
+            .report
+            .publish(&self.task.lane, limits, at, self.task.started);
     }
 }

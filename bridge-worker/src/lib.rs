@@ -3,7 +3,7 @@
 //!
 //! A [`Worker`] runs one route, described by a [`millrace_contract::Document`]. Inside, `config` divides the
 //! document among the parts; `mqtt` and `kafka` talk to the two sides; `pipeline` decides, without I/O, what
-//! happens to each message; `lane_task` drives a lane's connection; `worker` holds it all together.
+//! happens to each message; `limits` judges what keeps it from more; `lane_task` drives a lane's connection; `worker` holds it all together.
 
 mod admin;
 mod app;
@@ -13,6 +13,7 @@ mod kafka;
 mod lane_report;
 mod lane_task;
 pub mod latency;
+mod limits;
 mod logins;
 pub mod metrics;
 mod mqtt;

@@ -8,6 +8,7 @@ mod process;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use millrace_contract::status::{LaneState, Ledger, RouteStatus};
 use prometheus_client::collector::Collector;
@@ -37,6 +38,10 @@ pub struct RouteSnapshot {
     pub reconnects: u64,
     /// How often another client took over a lane's session.
     pub taken_over: u64,
+    /// How long brokers held messages back because a window was full, over all lanes.
+    pub window_limited: Duration,
+    /// How long lanes were held because Kafka was slow, over all lanes.
+    pub sink_saturated: Duration,
     /// Messages that could not be delivered, by reason. Reasons are words of the code, never of a message.
     pub errors: BTreeMap<&'static str, u64>,
     /// Producers replaced after a fatal error.
@@ -202,6 +207,16 @@ fn lanes(page: &mut Page<'_, '_>) -> fmt::Result {
         "millrace_lane_takeovers",
         "Times another client took over a lane's session",
         |route| route.taken_over,
+    )?;
+    page.counter(
+        "millrace_window_limited_seconds",
+        "Time in which the broker held messages back because a lane's window was full, summed over lanes",
+        |route| route.window_limited.as_secs_f64(),
+    )?;
+    page.counter(
+        "millrace_sink_saturated_seconds",
+        "Time in which a lane took nothing because Kafka confirmed too slowly, summed over lanes",
+        |route| route.sink_saturated.as_secs_f64(),
     )
 }
 

@@ -127,6 +127,8 @@ fn snapshot() -> RouteSnapshot {
         bytes_written: 900,
         reconnects: 1,
         taken_over: 1,
+        window_limited: Duration::from_secs(5),
+        sink_saturated: Duration::from_millis(5_500),
         errors: BTreeMap::from([("topic_forbidden", 3)]),
         producer_restarts: 1,
         live_reloads: 1,

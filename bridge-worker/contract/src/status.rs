@@ -123,6 +123,10 @@ pub enum Reason {
     TopicUnsafe,
     /// A partition accepts nothing: the lanes that write to it are held.
     PartitionStalled,
+    /// The broker holds messages back because as many as it may are unacknowledged.
+    WindowLimited,
+    /// Kafka confirms slower than MQTT delivers: lanes are held.
+    SinkSaturated,
     /// The route stopped at a message that cannot be delivered.
     MessageUndeliverable,
     /// A changed configuration cannot be used; the one before is still in use.

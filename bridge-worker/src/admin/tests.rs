@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use millrace_contract::status::{LaneStatus, Latency, Ledger};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -89,6 +90,8 @@ fn snapshot() -> RouteSnapshot {
         bytes_written: 0,
         reconnects: 0,
         taken_over: 0,
+        window_limited: Duration::ZERO,
+        sink_saturated: Duration::ZERO,
         errors: BTreeMap::new(),
         producer_restarts: 0,
         live_reloads: 0,

@@ -1,6 +1,6 @@
 //! A lane connects, and says what it wants on the connection.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millrace_contract::ProtocolVersion;
 use millrace_contract::status::LaneState;
@@ -38,6 +38,9 @@ impl Runner {
         let login = self.task.logins.has_worked(login);
         self.v5_has_worked |= granted.version == Version::V5;
         self.task.lane.connected(granted.session_present);
+        let asked = (granted.version == Version::V5).then_some(session.receive_maximum);
+        let before = self.task.lane.seen(Instant::now(), true);
+        self.limits.connected(asked, granted.round_trip, before);
         self.task.report.connected(&granted, &session, login);
         let mut talk = Talk::new(granted, login, is_leaving);
         self.introduce(&mut connection, &mut talk);

@@ -87,6 +87,7 @@ impl Runner {
             talk.check(at)?;
         }
         self.watch_what_is_late(connection, talk, at, reading);
+        self.limits.turn(self.task.lane.seen(at, reading));
         self.publish(at);
         self.quiet_turns = if bytes > 0 {
             0

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use millrace_contract::status::Reason;
@@ -51,6 +51,8 @@ pub(crate) struct SessionOptions {
 #[derive(Clone, Debug)]
 pub(crate) struct Granted {
     pub(crate) version: Version,
+    /// From CONNECT to CONNACK.
+    pub(crate) round_trip: Duration,
     pub(crate) session_present: bool,
     /// `None`: as asked, or not said (3.1.1).
     pub(crate) session_expiry_seconds: Option<u32>,
@@ -211,6 +213,7 @@ async fn connect_to(
             }
         }
     };
+    let asked = Instant::now();
     let packet = timeout(TIMEOUT, handshake)
         .await
         .map_err(|_| ConnectError::Silent { address: address() })?
@@ -234,7 +237,7 @@ async fn connect_to(
             reason: ack.reason,
         });
     }
-    let granted = granted(options, version, &ack);
+    let granted = granted(options, version, asked.elapsed(), &ack);
     connection.set_keep_alive(granted.keep_alive);
     Ok((connection, granted))
 }
@@ -250,10 +253,11 @@ enum Handshake {
     Packet(#[from] PacketError),
 }
 
-fn granted(options: &SessionOptions, version: Version, ack: &ConnAck) -> Granted {
+fn granted(options: &SessionOptions, version: Version, round_trip: Duration, ack: &ConnAck) -> Granted {
     let keep_alive = ack.keep_alive_seconds.unwrap_or(options.keep_alive_seconds);
     Granted {
         version,
+        round_trip,
         session_present: ack.session_present,
         session_expiry_seconds: ack.session_expiry_seconds,
         maximum_qos: ack.maximum_qos.unwrap_or(2),

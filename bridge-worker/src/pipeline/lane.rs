@@ -16,6 +16,7 @@ use super::mappings::Mappings;
 use super::ring::{Ack, NewEntry, Outcome, Ring};
 use crate::kafka::{Headers, OwnedRecord, RecordRef, SendError, Sink};
 use crate::latency::Histogram;
+use crate::limits::Held;
 
 /// What the producer holds for a record beside its bytes: measured about 300, rounded up.
 const RECORD_OVERHEAD: usize = 400;
@@ -88,6 +89,10 @@ pub(crate) struct Lane<S> {
     lost: Lost,
     /// PUBRECs of this connection without PUBREL.
     unreleased: usize,
+    /// Messages in the ring that the broker does not wait for: QoS 0.
+    unasked: usize,
+    /// Messages acknowledged for good, so that the broker counts them no more.
+    released: u64,
     /// Records to send again, in receive order.
     retry: BTreeMap<u64, Retry>,
     retry_at_us: u64,
@@ -121,6 +126,8 @@ impl<S: Sink> Lane<S> {
             ring: Ring::default(),
             lost: Lost::default(),
             unreleased: 0,
+            unasked: 0,
+            released: 0,
             retry: BTreeMap::new(),
             retry_at_us: 0,
             buffered: 0,
@@ -156,6 +163,7 @@ impl<S: Sink> Lane<S> {
         self.ledger.received += 1;
         self.bytes_received += message.payload.len() as u64;
         let digest = if message.ack == Ack::None {
+            self.unasked += 1;
             0
         } else {
             self.digest(&message)
@@ -210,6 +218,7 @@ impl<S: Sink> Lane<S> {
     pub(crate) fn receive_oversized(&mut self, message: Received<'_>, size: u64, sha256: String, now: Now) {
         self.ledger.received += 1;
         self.bytes_received += size;
+        self.unasked += usize::from(message.ack == Ack::None);
         self.lost.supersede(message.id);
         self.ledger.in_flight += 1;
         self.pending += 1;
@@ -240,22 +249,27 @@ impl<S: Sink> Lane<S> {
     /// The broker releases a QoS 2 packet identifier.
     pub(crate) fn pubrel(&mut self, id: u16) {
         self.lost.release(id);
-        self.unreleased = self.unreleased.saturating_sub(1);
+        if let Some(fewer) = self.unreleased.checked_sub(1) {
+            self.unreleased = fewer;
+            self.released += 1;
+        }
     }
 
     /// Hands over the acks that may leave, in receive order; returns how many. With `all`, also those that should wait
     /// until the broker has released earlier messages: it is not listened to any more.
     pub(crate) fn acks(&mut self, out: &mut impl Acks, all: bool) -> usize {
-        let mut count = 0;
+        let (mut count, mut unreleased) = (0, 0);
         while all || self.unreleased < MAX_UNRELEASED {
             let Some(entry) = self.ring.pop_settled() else {
                 break;
             };
             if entry.ack == Ack::None {
+                self.unasked -= 1;
                 continue;
             }
             if entry.ack == Ack::PubRec {
                 self.unreleased += 1;
+                unreleased += 1;
                 if entry.outcome().is_some_and(remembered) {
                     self.lost.confirm(entry.id, entry.digest);
                 }
@@ -263,16 +277,24 @@ impl<S: Sink> Lane<S> {
             out.ack(entry.ack, entry.id);
             count += 1;
         }
+        self.released += count as u64 - unreleased;
         count
     }
 
     /// Whether another message may be read. When not, [`Lane::report`] or [`Lane::resend`] changes it.
     pub(crate) fn can_take(&self) -> bool {
-        self.stop.is_none()
-            && self.retry.is_empty()
-            && self.buffered < self.config.max_buffered
-            && self.ring.len() + self.lost.orphans() < MAX_MESSAGES
-            && !self.sink.paused()
+        self.stop.is_none() && self.retry.is_empty() && self.is_full().is_none() && !self.sink.paused()
+    }
+
+    /// What the lane holds too much of for Kafka to take more, if it does.
+    fn is_full(&self) -> Option<Held> {
+        if self.buffered >= self.config.max_buffered {
+            Some(Held::Bytes)
+        } else if self.ring.len() + self.lost.orphans() >= MAX_MESSAGES {
+            Some(Held::Messages(MAX_MESSAGES))
+        } else {
+            None
+        }
     }
 
     fn digest(&self, message: &Received<'_>) -> u64 {

@@ -15,7 +15,7 @@ use crate::lane_task::{Command, Orders};
 use crate::pipeline::Stop;
 
 /// Bytes a worker may have in its producer, overhead included: its bound on memory while Kafka is away.
-const MAX_BUFFERED: usize = 64 * 1024 * 1024;
+pub(super) const MAX_BUFFERED: usize = 64 * 1024 * 1024;
 
 /// The lanes of this process, and what they are told.
 pub(super) struct Lanes {

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use millrace_contract::status::{LaneState, LaneStatus, Phase, Problem, Reason, RouteStatus};
 
-use super::lanes::Lanes;
+use super::lanes::{Lanes, MAX_BUFFERED};
 use super::{Route, lock};
+use crate::limits::{Full, Held, saturated, window_full};
 use crate::metrics::RouteSnapshot;
 use crate::pipeline::Stop;
 
@@ -18,6 +19,9 @@ struct Seen {
     /// Of those that are to read.
     owned: Vec<LaneState>,
     problems: Vec<Problem>,
+    /// What limits the first of them that something does.
+    window: Option<Full>,
+    sink: Option<Held>,
     /// Filters that are read no more and that something may still come of.
     late: BTreeSet<String>,
     /// All that are to read have been up.
@@ -35,11 +39,14 @@ impl Route {
             act: true,
             ..Seen::default()
         };
+        let now = Instant::now();
         for (lane, handle) in &lanes.handles {
             let (status, view, problems) = handle.report.view();
             totals.add_view(&view, status.connections);
             seen.problems.extend(problems);
             seen.late.extend(view.late);
+            seen.window = seen.window.or(view.limits.window.said(now));
+            seen.sink = seen.sink.or(view.limits.sink.said(now));
             if lanes.owned.contains(lane) {
                 seen.up &= view.has_been_up || status.state == LaneState::Idle;
                 seen.act &= view.revision == lanes.live.revision;
@@ -50,7 +57,7 @@ impl Route {
         if seen.act {
             lanes.acting = lanes.live.hash.clone();
         }
-        let (received_per_second, written_per_second) = lock(&self.rates).at(Instant::now(), totals.ledger);
+        let (received_per_second, written_per_second) = lock(&self.rates).at(now, totals.ledger);
         let (credentials_taken_over, credentials_refused, of_login) = self.logins.seen();
         seen.problems.extend(of_login);
         let route = &self.settings.route;
@@ -68,11 +75,11 @@ impl Route {
                 late: seen.late.iter().cloned().collect(),
                 phase: phase(&lanes, &seen, ended),
                 ready: self.ready(&seen),
-                problems: self.problems(&lanes, seen.problems),
+                problems: self.problems(&lanes, &seen),
                 ledger: totals.ledger,
                 received_per_second,
                 written_per_second,
-                load: lock(&self.load).at(Instant::now()),
+                load: lock(&self.load).at(now),
                 latency: totals.latency.to_contract(),
                 buffered_bytes: totals.buffered,
                 lanes: seen.lanes,
@@ -82,6 +89,8 @@ impl Route {
             bytes_written: totals.bytes_written,
             reconnects: totals.reconnects,
             taken_over: totals.taken_over,
+            window_limited: totals.window_limited,
+            sink_saturated: totals.sink_saturated,
             errors: totals.errors,
             producer_restarts: self.producer.restarts(),
             live_reloads: lanes.reloads,
@@ -101,7 +110,7 @@ impl Route {
         ready
     }
 
-    fn problems(&self, lanes: &Lanes, of_lanes: Vec<Problem>) -> Vec<Problem> {
+    fn problems(&self, lanes: &Lanes, seen: &Seen) -> Vec<Problem> {
         let servers = self.settings.sink.bootstrap_servers.join(", ");
         let problem = |reason, message: &String| Problem {
             reason,
@@ -111,14 +120,25 @@ impl Route {
         let stopped = stopped.map(|Stop { message, .. }| problem(Reason::MessageUndeliverable, message));
         let refused = lanes.refused.as_ref();
         let refused = refused.map(|message| problem(Reason::ConfigurationRefused, message));
-        let mut seen = BTreeSet::new();
+        let of_kafka = self.kafka.problems(&servers);
+        // A Kafka that is away, or stands, fills windows and buffers too.
+        let limits = [
+            seen.window.map(window_full),
+            seen.sink.map(|held| saturated(held, MAX_BUFFERED)),
+        ];
+        let limits: Vec<Problem> = match of_kafka.is_empty() {
+            true => limits.into_iter().flatten().collect(),
+            false => Vec::new(),
+        };
+        let mut known = BTreeSet::new();
         let all = stopped
             .into_iter()
             .chain(refused)
-            .chain(self.kafka.problems(&servers))
+            .chain(of_kafka)
             .chain(self.topics.problems())
-            .chain(of_lanes);
-        all.filter(|problem| seen.insert((format!("{:?}", problem.reason), problem.message.clone())))
+            .chain(seen.problems.iter().cloned())
+            .chain(limits);
+        all.filter(|problem| known.insert((format!("{:?}", problem.reason), problem.message.clone())))
             .collect()
     }
 }

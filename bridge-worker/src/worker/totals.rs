@@ -1,6 +1,7 @@
 //! Sums over lanes, those that have gone included: counters never fall.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use millrace_contract::Ledger;
 
@@ -18,6 +19,8 @@ pub(super) struct Totals {
     pub(super) buffered: u64,
     pub(super) taken_over: u64,
     pub(super) reconnects: u64,
+    pub(super) window_limited: Duration,
+    pub(super) sink_saturated: Duration,
 }
 
 impl Totals {
@@ -39,5 +42,7 @@ impl Totals {
         self.buffered += view.buffered;
         self.taken_over += view.taken_over;
         self.reconnects += connections.saturating_sub(1);
+        self.window_limited += view.limits.window_limited;
+        self.sink_saturated += view.limits.sink_saturated;
     }
 }

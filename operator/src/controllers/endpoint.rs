@@ -114,7 +114,7 @@ pub(super) fn note(condition: &Condition, old: &[Condition]) -> Option<Note> {
         "Ready" | "Accepted" | "ConfigurationApplied" | "CredentialsApplied" | "Delivering" => {
             condition.status != "True"
         }
-        "Warning" => condition.status == "True",
+        "Warning" | "WindowLimited" | "SinkSaturated" => condition.status == "True",
         _ => return None,
     };
     // All is well from the beginning: nothing to tell, but that it works now.

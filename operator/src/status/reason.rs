@@ -88,6 +88,10 @@ reasons! {
     TopicUnsafe,
     /// A partition accepts nothing: the lanes that write to it are held.
     PartitionStalled,
+    /// The broker holds messages back because as many as it may are unacknowledged.
+    WindowLimited,
+    /// Kafka confirms slower than MQTT delivers: lanes are held.
+    SinkSaturated,
     /// The route stopped at a message that cannot be delivered.
     MessageUndeliverable,
     /// A changed configuration cannot be used; the one before is still in use.
@@ -118,6 +122,8 @@ impl From<WorkerReason> for Reason {
             WorkerReason::TopicMissing => Self::TopicMissing,
             WorkerReason::TopicUnsafe => Self::TopicUnsafe,
             WorkerReason::PartitionStalled => Self::PartitionStalled,
+            WorkerReason::WindowLimited => Self::WindowLimited,
+            WorkerReason::SinkSaturated => Self::SinkSaturated,
             WorkerReason::MessageUndeliverable => Self::MessageUndeliverable,
             WorkerReason::ConfigurationRefused => Self::ConfigurationRefused,
             WorkerReason::CredentialsRefused => Self::CredentialsRefused,

@@ -16,6 +16,21 @@ use crate::plan::{Plan, Rejection, Rollout};
 /// For how long it is said that something else has scaled the workers.
 const CONFLICT: SignedDuration = SignedDuration::from_mins(5);
 
+/// What keeps a route that works from taking more, and that more workers do not change: conditions of their own, so that
+/// alerts and `kubectl wait` can be about them.
+const LIMITS: [(&str, WorkerReason, &str); 2] = [
+    (
+        "WindowLimited",
+        WorkerReason::WindowLimited,
+        "the broker holds nothing back for want of acks",
+    ),
+    (
+        "SinkSaturated",
+        WorkerReason::SinkSaturated,
+        "Kafka takes what MQTT delivers",
+    ),
+];
+
 /// What a route's status is made from.
 pub struct RouteFacts<'a> {
     /// The route.
@@ -118,6 +133,12 @@ pub fn route(facts: &RouteFacts<'_>) -> TopicRouteStatus {
             conditions.set("Warning", Some(true), *reason, texts.join("; "));
         }
         None => conditions.set("Warning", Some(false), Reason::Healthy, "nothing to note"),
+    }
+    for (kind, limit, free) in LIMITS {
+        match problem(facts, |reason| reason == limit) {
+            Some(limit) => conditions.set(kind, Some(true), limit.reason.into(), limit.message),
+            None => conditions.set(kind, Some(false), Reason::Healthy, free),
+        }
     }
     let stalled = stalled(facts);
     match &stalled {
@@ -267,7 +288,9 @@ fn ready(facts: &RouteFacts<'_>, applied: &Verdict) -> Verdict {
     {
         return Verdict::bad(Reason::WorkerFailing, format!("worker {}: {why}", pod.name));
     }
-    let urgent = problem(facts, |reason| !is_warning(reason) && !is_about_changes(reason));
+    let urgent = problem(facts, |reason| {
+        !is_warning(reason) && !is_limit(reason) && !is_about_changes(reason)
+    });
     if let Some(urgent) = urgent {
         return Verdict::bad(urgent.reason.into(), urgent.message);
     }
@@ -481,6 +504,10 @@ fn is_warning(reason: WorkerReason) -> bool {
         reason,
         WorkerReason::QosDowngraded | WorkerReason::SessionExpiryShort | WorkerReason::TopicUnsafe
     )
+}
+
+fn is_limit(reason: WorkerReason) -> bool {
+    LIMITS.iter().any(|(_, limit, _)| *limit == reason)
 }
 
 fn is_about_changes(reason: WorkerReason) -> bool {

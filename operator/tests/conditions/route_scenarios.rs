@@ -206,6 +206,24 @@ fn working() -> Vec<Said> {
         World::running()
             .suffers(0, LaneState::Up, &[worker::session_short()])
             .said("The broker's sessions are short"),
+        World::running()
+            .suffers(0, LaneState::Up, &[worker::window_of_broker()])
+            .suffers(1, LaneState::Up, &[worker::window_of_broker()])
+            .said("The broker has a limit of its own for what is unacknowledged"),
+        World::running()
+            .suffers(1, LaneState::Up, &[worker::window_of_311()])
+            .said("The broker has such a limit, in MQTT 3.1.1"),
+        World::running()
+            .suffers(0, LaneState::Up, &[worker::window_asked_for()])
+            .said("The window that was asked for is too small"),
+        World::running()
+            .suffers(0, LaneState::Up, &[worker::sink_saturated()])
+            .suffers(
+                1,
+                LaneState::Up,
+                &[worker::window_of_broker(), worker::topic_unsafe()],
+            )
+            .said("Kafka is too slow for one worker, the window too small for the other"),
     ]
 }
 

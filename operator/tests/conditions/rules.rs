@@ -100,7 +100,9 @@ pub(crate) fn broken(said: &Said) -> Vec<String> {
 
 fn is_bad(condition: &Condition) -> bool {
     match condition.type_.as_str() {
-        "Reconciling" | "Stalled" | "Warning" => condition.status != "False",
+        "Reconciling" | "Stalled" | "Warning" | "WindowLimited" | "SinkSaturated" => {
+            condition.status != "False"
+        }
         _ => condition.status != "True",
     }
 }

@@ -312,6 +312,65 @@ pub(crate) fn partition_stalled() -> Problem {
     )
 }
 
+/// What is said of every window: how long a message takes from receipt to ack, and how many a lane then takes.
+fn pace() -> String {
+    words(
+        "with about {} from receipt to ack a lane takes about {} messages/s",
+        &["50 ms", "400"],
+    )
+}
+
+fn more_lanes() -> String {
+    words(
+        "spec.from.mqtt.lanes (with ordering PerTopic also the number of filters), or look for what makes Kafka slow to \
+         confirm",
+        &[],
+    )
+}
+
+pub(crate) fn window_asked_for() -> Problem {
+    problem(
+        Reason::WindowLimited,
+        "the window is full: {messages} messages of a lane are unacknowledged, as many as the MqttBroker's \
+         spec.session.receiveMaximum allows, and the broker holds the others back; {pace}: raise that, or {lanes}",
+        &["20", &pace(), &more_lanes()],
+    )
+}
+
+pub(crate) fn window_of_broker() -> Problem {
+    problem(
+        Reason::WindowLimited,
+        "the window is full: at {messages} unacknowledged messages of a lane the broker holds the others back, by a limit \
+         that it does not announce; {pace}: raise mqtt.max_inflight of EMQX, max_inflight_messages of mosquitto (0: no \
+         limit) or VerneMQ, or what the broker calls it, or {lanes}",
+        &["32", &pace(), &more_lanes()],
+    )
+}
+
+pub(crate) fn window_of_311() -> Problem {
+    problem(
+        Reason::WindowLimited,
+        "the window is full: at {messages} unacknowledged messages of a lane the broker holds the others back, by a limit \
+         that MQTT 3.1.1 cannot announce; {pace}: raise max_inflight_messages of mosquitto (0: no limit) or VerneMQ, \
+         mqtt.max_inflight of EMQX, or what the broker calls it, use MQTT 5 (the MqttBroker's spec.protocolVersion), in \
+         which most go by spec.session.receiveMaximum, or raise {lanes}",
+        &["20", &pace(), &more_lanes()],
+    )
+}
+
+pub(crate) fn sink_saturated() -> Problem {
+    problem(
+        Reason::SinkSaturated,
+        "Kafka confirms records slower than MQTT delivers them: {limit}; the broker collects the rest: add partitions to \
+         the topic or brokers to Kafka, set spec.to.kafka.producer.compression, or raise spec.to.kafka.producer.linger \
+         for larger batches; more workers do not help",
+        &[&words(
+            "the {} MiB that a worker holds for it at most, divided among its lanes, are full, and no field raises them",
+            &["64"],
+        )],
+    )
+}
+
 pub(crate) fn message_undeliverable() -> Problem {
     problem(
         Reason::MessageUndeliverable,

@@ -1,12 +1,14 @@
 //! What a lane lets others know.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use millrace_contract::Ledger;
 
 use super::{Lane, Stop};
 use crate::kafka::Sink;
 use crate::latency::Histogram;
+use crate::limits::Turn;
 
 impl<S: Sink> Lane<S> {
     /// When something waits for time to pass, in microseconds on the lane's clock.
@@ -38,6 +40,20 @@ impl<S: Sink> Lane<S> {
     /// Messages of this connection not yet acknowledged.
     pub(crate) fn window(&self) -> usize {
         self.ring.len()
+    }
+
+    /// What a turn of the lane has shown to who judges its limits.
+    pub(crate) fn seen(&self, at: Instant, reads: bool) -> Turn {
+        Turn {
+            at,
+            outstanding: (self.ring.len() - self.unasked + self.unreleased) as u64,
+            released: self.released,
+            written: self.ledger.written,
+            reads,
+            held: self
+                .is_full()
+                .filter(|_| self.stop.is_none() && !self.sink.paused()),
+        }
     }
 
     /// Messages that wait for Kafka, those of lost connections included.

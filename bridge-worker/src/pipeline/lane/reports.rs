@@ -9,6 +9,7 @@ impl<S: Sink> Lane<S> {
     /// The connection is gone: what was not acknowledged will be sent again by the broker.
     pub(crate) fn connection_lost(&mut self) {
         self.held = 0;
+        self.unasked = 0;
         for (sequence, entry) in self.ring.lose() {
             if let Some(outcome) = entry.outcome() {
                 // Kafka has it but its ack never left.
