@@ -4,7 +4,7 @@ use crate::port::Port;
 use crate::process::{Process, Usage, temp_folder};
 use std::fmt::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 /// the messages in flight nor those queued: with mosquitto's own defaults (20 and 1,000) it loses messages silently.
 #[derive(Clone, Debug)]
 pub struct MosquittoBuilder {
+    program: PathBuf,
     persistence: bool,
     autosave_interval: u32,
     max_inflight: u32,
@@ -23,6 +24,12 @@ pub struct MosquittoBuilder {
 }
 
 impl MosquittoBuilder {
+    /// Another mosquitto than the one that is installed.
+    pub fn program(mut self, path: PathBuf) -> Self {
+        self.program = path;
+        self
+    }
+
     /// Keeps sessions and messages over a restart by [`Mosquitto::terminate`]. A [`Mosquitto::kill`] loses what came
     /// since the last save, see [`MosquittoBuilder::autosave_interval`].
     pub fn persistence(mut self, on: bool) -> Self {
@@ -77,6 +84,7 @@ impl MosquittoBuilder {
             set_password(folder.path(), index == 0, name, password);
         }
         let mut mosquitto = Mosquitto {
+            program: self.program,
             port,
             folder,
             process: None,
@@ -126,6 +134,7 @@ impl MosquittoBuilder {
 /// ```
 #[derive(Debug)]
 pub struct Mosquitto {
+    program: PathBuf,
     port: Port,
     folder: Arc<TempDir>,
     process: Option<Process>,
@@ -134,7 +143,14 @@ pub struct Mosquitto {
 impl Mosquitto {
     /// A set-up to change; see [`MosquittoBuilder`] for the defaults.
     pub fn builder() -> MosquittoBuilder {
+        let installed = Path::new("/usr/sbin/mosquitto");
+        let program = if installed.exists() {
+            installed
+        } else {
+            Path::new("mosquitto")
+        };
         MosquittoBuilder {
+            program: program.into(),
             persistence: false,
             autosave_interval: 1_800,
             max_inflight: 0,
@@ -161,12 +177,7 @@ impl Mosquitto {
     #[track_caller]
     pub fn start(&mut self) {
         assert!(self.process.is_none(), "mosquitto is already running");
-        let installed = Path::new("/usr/sbin/mosquitto");
-        let mut command = Command::new(if installed.exists() {
-            installed
-        } else {
-            Path::new("mosquitto")
-        });
+        let mut command = Command::new(&self.program);
         command.arg("-c").arg(self.folder.path().join("mosquitto.conf"));
         let mut process = Process::spawn_in("mosquitto", command, &self.folder);
         let address = self.address();

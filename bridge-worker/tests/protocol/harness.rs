@@ -5,12 +5,14 @@
     reason = "each test binary uses its own part of it"
 )]
 
+mod holding;
 mod kafka;
 mod pacer;
 mod process;
 mod route;
 mod running;
 
+pub(crate) use holding::Holding;
 pub(crate) use kafka::{Api, Code, MockKafka};
 pub(crate) use pacer::{Message, Pacer};
 pub(crate) use process::{POD_UID, WorkerProcess};
