@@ -24,6 +24,11 @@ pub(crate) const POD_UID: &str = "6a1f";
 impl WorkerProcess {
     #[track_caller]
     pub(crate) fn start(document: &Document) -> Self {
+        let (folder, command) = Self::whole(document);
+        Self::spawn(folder, command)
+    }
+
+    fn whole(document: &Document) -> (tempfile::TempDir, Command) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         put(&folder, "document.json", &json(document));
         let mut command = Command::new(env!("CARGO_BIN_EXE_bridge-worker"));
@@ -31,6 +36,14 @@ impl WorkerProcess {
             .arg("run")
             .arg("--document")
             .arg(folder.path().join("document.json"));
+        (folder, command)
+    }
+
+    /// In a pod that requests so many thousandths of a core.
+    #[track_caller]
+    pub(crate) fn with_cpu_request(document: &Document, millicores: u32) -> Self {
+        let (folder, mut command) = Self::whole(document);
+        command.env("MILLRACE_CPU_REQUEST", millicores.to_string());
         Self::spawn(folder, command)
     }
 
@@ -134,6 +147,15 @@ impl WorkerProcess {
     #[track_caller]
     pub(crate) fn status(&self) -> RouteStatus {
         self.try_status().expect("an answer of /status")
+    }
+
+    /// The value of a metric that has one series.
+    #[track_caller]
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let page = self.ask("/metrics").expect("an answer of /metrics");
+        let line = page.lines().find(|line| line.starts_with(&format!("{name}{{")));
+        let value = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+        value.unwrap_or_else(|| panic!("no {name} in {page}"))
     }
 
     fn ask(&self, path: &str) -> Option<String> {
