@@ -220,6 +220,7 @@ async fn write_status(
         route,
         plan,
         refused,
+        broker: inputs.broker.as_deref(),
         set: inputs.set(),
         workers: context.answers(&inputs.family),
         moving: settling.is_some(),

@@ -28,6 +28,8 @@ reasons! {
     Paused,
     /// The route has no workers, because `spec.replicas` is 0.
     ScaledToZero,
+    /// The route has no workers; what the broker does not keep for it is lost.
+    BrokerBuffering,
     /// The object cannot work as it is written.
     Invalid,
     /// The MqttBroker that a route names does not exist.

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 use millrace_contract::Ledger;
 use millrace_contract::status::{LaneState, Phase, Problem, Reason as WorkerReason, RouteStatus};
-use millrace_crds::TopicRoute;
 use millrace_crds::api::{LaneCounts, LedgerStatus, TopicRouteStatus};
+use millrace_crds::{MqttBroker, TopicRoute};
 
 use super::{Conditions, Reason};
 use crate::names;
@@ -39,6 +39,8 @@ pub struct RouteFacts<'a> {
     pub plan: Result<&'a Plan, &'a Rejection>,
     /// What the API server does not take of it, in its own words.
     pub refused: Option<&'a str>,
+    /// The broker it refers to, if it is there.
+    pub broker: Option<&'a MqttBroker>,
     /// The StatefulSet.
     pub set: Option<&'a SetSeen>,
     /// The workers, with what they said last.
@@ -487,6 +489,9 @@ fn warnings(facts: &RouteFacts<'_>) -> Vec<(Reason, String)> {
         );
         warnings.push((Reason::ScalingConflict, message));
     }
+    if let Some(risk) = at_risk(facts) {
+        warnings.push((Reason::BrokerBuffering, risk));
+    }
     let mut seen = BTreeSet::new();
     let problems = answers(facts)
         .flat_map(|status| &status.problems)
@@ -497,6 +502,39 @@ fn warnings(facts: &RouteFacts<'_>) -> Vec<(Reason, String)> {
         }
     }
     warnings
+}
+
+/// What can be lost while a route has no workers, because the broker keeps neither everything nor for ever.
+fn at_risk(facts: &RouteFacts<'_>) -> Option<String> {
+    let (plan, set) = (facts.plan.ok()?, facts.set?);
+    if set.replicas > 0 || plan.workers > 0 {
+        return None;
+    }
+    let has_run = facts
+        .route
+        .status
+        .as_ref()
+        .is_some_and(|status| status.ledger.is_some());
+    if !has_run {
+        let never = "no worker has run yet, so the broker has no session of the route and keeps nothing for it: what is \
+                     published now is not received later; write spec.replicas: 1 or more to begin";
+        return Some(never.to_owned());
+    }
+    let broker = &plan.document.settings.broker;
+    let granted = facts.broker.and_then(|broker| broker.status.as_ref());
+    let granted = granted.and_then(|status| status.capabilities.as_ref()?.session_expiry_seconds);
+    let asked = i64::from(broker.session_expiry_seconds);
+    let kept = SignedDuration::from_secs(granted.map_or(asked, |granted| granted.min(asked)));
+    let qos0 = match plan.document.live.source.qos {
+        0 => ", and most brokers keep none of QoS 0 at all",
+        _ => "",
+    };
+    Some(format!(
+        "the broker keeps what comes for {kept:#} (spec.session.expiryInterval of the MqttBroker; in MQTT 3.1.1 as long as it \
+         is set up to) and as much as its queue for a session holds (mosquitto: max_queued_messages, HiveMQ: max-queue-size, \
+         EMQX: mqtt.max_mqueue_len, VerneMQ: max_offline_messages; 1,000 messages by default){qos0}; it drops the rest: raise \
+         both to what you need, or start workers again before"
+    ))
 }
 
 fn is_warning(reason: WorkerReason) -> bool {

@@ -391,6 +391,7 @@ impl World {
             route: &inputs.route,
             plan: plan.as_ref(),
             refused: self.refused,
+            broker: inputs.broker.as_deref(),
             set: inputs.set(),
             workers: workers
                 .map(|(child, pod)| (pod, self.answers.of(&child.uid)))
