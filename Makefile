@@ -22,7 +22,7 @@ test: test-deps ## install what the tests need, and run all of them: here, and i
 	e2e/run $(LONG:%=--skip %)
 
 .PHONY: test-deps
-test-deps: ## mosquitto and Java from Debian, Kafka from Maven, helm from its Go module
+test-deps: ## mosquitto and Java from Debian, Kafka and HiveMQ from Maven, helm from its Go module
 	scripts/test-deps.sh
 
 .PHONY: check

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what the tests need on Debian 12: mosquitto, a Java runtime, the tools that build librdkafka, the jars of
-# Apache Kafka from Maven Central, and helm, which it builds if there is Go, because Debian has no package of it.
+# Apache Kafka and HiveMQ CE from Maven Central, and helm, which it builds if there is Go, because Debian has no package
+# of it.
 # Installs only what is missing; a second run changes nothing and ends at once.
 #
 #   MILLRACE_TEST_CACHE   where the jars are kept (default: ~/.cache/millrace); outside the clone, so that a new clone
@@ -10,10 +11,11 @@ set -eu
 KAFKA_VERSION=4.1.1
 SCALA_VERSION=2.13
 LOG4J_VERSION=2.24.3
+HIVEMQ_VERSION=2025.5
 HELM_VERSION=v3.20.2
 CACHE="${MILLRACE_TEST_CACHE:-${HOME:-/root}/.cache/millrace}"
-JARS="$CACHE/kafka-$KAFKA_VERSION"
-COMPLETE="$JARS/.complete"
+KAFKA_JARS="$CACHE/kafka-$KAFKA_VERSION"
+HIVEMQ_JARS="$CACHE/hivemq-$HIVEMQ_VERSION"
 
 say() { echo "test-deps: $*"; }
 fail() { echo "test-deps: $*" >&2; exit 1; }
@@ -26,6 +28,13 @@ java_is_recent() {
     [ "${major:-0}" -ge 17 ]
 }
 
+has_jars() { [ -e "$KAFKA_JARS/.complete" ] && [ -e "$HIVEMQ_JARS/.complete" ]; }
+
+# What is removed however this ends.
+policy=
+work=
+trap 'rm -rf ${policy:+"$policy"} ${work:+"$work"}' EXIT
+
 packages=
 need() { packages="$packages $1"; }
 
@@ -34,13 +43,9 @@ if have cc && have c++ && have make; then say "C compiler and make: present"; el
 for tool in cmake perl; do
     if have "$tool"; then say "$tool: present"; else need "$tool"; fi
 done
-if [ -e "$COMPLETE" ] && java_is_recent; then
-    say "java: present"
-else
-    if java_is_recent; then say "java: present"; else need openjdk-17-jre-headless; fi
-    # Maven is needed only to fetch the jars.
-    if [ ! -e "$COMPLETE" ] && ! have mvn; then need maven; fi
-fi
+if java_is_recent; then say "java: present"; else need openjdk-17-jre-headless; fi
+# Maven is needed only to fetch the jars.
+if ! has_jars && ! have mvn; then need maven; fi
 
 if [ -n "$packages" ]; then
     have apt-get || fail "missing:$packages; install them with your package manager and run this again"
@@ -48,11 +53,10 @@ if [ -n "$packages" ]; then
     say "installing from Debian:$packages"
     export DEBIAN_FRONTEND=noninteractive
     # The tests start their own brokers: no service may start with the package.
-    policy=/usr/sbin/policy-rc.d
-    if [ ! -e "$policy" ]; then
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        policy=/usr/sbin/policy-rc.d
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod 755 "$policy"
-        trap 'rm -f "$policy"' EXIT
     fi
     apt-get update -qq
     # shellcheck disable=SC2086  # a list of words
@@ -76,50 +80,50 @@ else
     say "helm: absent, and no Go to build it with; the tests of the chart will be skipped"
 fi
 
-if [ -e "$COMPLETE" ]; then
-    say "Apache Kafka $KAFKA_VERSION: present in $JARS"
-    exit 0
-fi
+# dependency GROUP ARTIFACT VERSION
+dependency() {
+    echo "<dependency><groupId>$1</groupId><artifactId>$2</artifactId><version>$3</version></dependency>"
+}
 
-say "fetching Apache Kafka $KAFKA_VERSION into $JARS"
-# Complete or absent: the jars are put together beside their place and moved there in one step.
-mkdir -p "$CACHE"
-work=$(mktemp -d "$CACHE/fetch.XXXXXX")
-trap 'rm -rf "$work"; if [ -n "${policy:-}" ] && [ -n "$packages" ]; then rm -f "$policy"; fi' EXIT
-cat >"$work/pom.xml" <<POM
+# jars NAME DIR MAIN DEPENDENCY...: what Maven brings of them goes to DIR, unless it is there; MAIN is a jar that must be.
+jars() {
+    name=$1 dir=$2 main=$3
+    shift 3
+    if [ -e "$dir/.complete" ]; then
+        say "$name: present in $dir"
+        return
+    fi
+    say "fetching $name into $dir"
+    # Complete or absent: the jars are put together beside their place and moved there in one step.
+    mkdir -p "$CACHE"
+    work=$(mktemp -d "$CACHE/fetch.XXXXXX")
+    cat >"$work/pom.xml" <<POM
 <project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>dev.millrace</groupId>
-  <artifactId>test-kafka</artifactId>
+  <artifactId>test-deps</artifactId>
   <version>1</version>
   <packaging>pom</packaging>
-  <dependencies>
-    <dependency>
-      <groupId>org.apache.kafka</groupId>
-      <artifactId>kafka_$SCALA_VERSION</artifactId>
-      <version>$KAFKA_VERSION</version>
-    </dependency>
-    <dependency>
-      <groupId>org.apache.kafka</groupId>
-      <artifactId>kafka-tools</artifactId>
-      <version>$KAFKA_VERSION</version>
-    </dependency>
-    <!-- Kafka's distribution brings this, its libraries do not: without it nothing is logged. -->
-    <dependency>
-      <groupId>org.apache.logging.log4j</groupId>
-      <artifactId>log4j-slf4j-impl</artifactId>
-      <version>$LOG4J_VERSION</version>
-    </dependency>
-  </dependencies>
+  <dependencies>$*</dependencies>
 </project>
 POM
-mvn -q -B -ntp -f "$work/pom.xml" dependency:copy-dependencies \
-    -DincludeScope=runtime -DoutputDirectory="$work/jars" >"$work/log" 2>&1 || {
-    cat "$work/log" >&2
-    fail "Maven could not fetch the jars"
+    mvn -q -B -ntp -f "$work/pom.xml" dependency:copy-dependencies \
+        -DincludeScope=runtime -DoutputDirectory="$work/jars" >"$work/log" 2>&1 || {
+        cat "$work/log" >&2
+        fail "Maven could not fetch the jars"
+    }
+    [ -e "$work/jars/$main" ] || fail "Maven did not deliver $main"
+    : >"$work/jars/.complete"
+    rm -rf "$dir"
+    mv "$work/jars" "$dir"
+    rm -rf "$work"
+    say "$name: $(find "$dir" -name '*.jar' | wc -l) jars, $(du -sh "$dir" | cut -f1)"
 }
-[ -e "$work/jars/kafka_$SCALA_VERSION-$KAFKA_VERSION.jar" ] || fail "Maven did not deliver Kafka's main jar"
-: >"$work/jars/.complete"
-rm -rf "$JARS"
-mv "$work/jars" "$JARS"
-say "Apache Kafka $KAFKA_VERSION: $(find "$JARS" -name '*.jar' | wc -l) jars, $(du -sh "$JARS" | cut -f1)"
+
+# Kafka's distribution brings log4j, its libraries do not: without it nothing is logged.
+jars "Apache Kafka $KAFKA_VERSION" "$KAFKA_JARS" "kafka_$SCALA_VERSION-$KAFKA_VERSION.jar" \
+    "$(dependency org.apache.kafka "kafka_$SCALA_VERSION" "$KAFKA_VERSION")" \
+    "$(dependency org.apache.kafka kafka-tools "$KAFKA_VERSION")" \
+    "$(dependency org.apache.logging.log4j log4j-slf4j-impl "$LOG4J_VERSION")"
+jars "HiveMQ CE $HIVEMQ_VERSION" "$HIVEMQ_JARS" "hivemq-community-edition-embedded-$HIVEMQ_VERSION.jar" \
+    "$(dependency com.hivemq hivemq-community-edition-embedded "$HIVEMQ_VERSION")"

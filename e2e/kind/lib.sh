@@ -5,7 +5,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 project=$(cd "$here/../.." && pwd)
 cache=${MILLRACE_TEST_CACHE:-$HOME/.cache/millrace}
-kafka_jars=$cache/kafka-4.1.1 # scripts/test-deps.sh puts them there
+kafka_jars=$cache/kafka-4.1.1 hivemq_jars=$cache/hivemq-2025.5 # scripts/test-deps.sh puts them there
 cache=$cache/kind
 bin=$cache/bin
 cluster=millrace
