@@ -4,35 +4,77 @@ use crate::forward::Forward;
 use crate::kubectl::kubectl;
 use crate::namespace::restrict;
 
-/// The namespace of mosquitto and Kafka, which all tests use.
+/// The namespace of the brokers, which all tests use.
 pub const BROKERS: &str = "e2e-brokers";
 
-/// `cargo test` runs tests in the folder of their crate.
-const MANIFESTS: &str = "kind/brokers";
+/// An MQTT broker in the cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mqtt {
+    /// Has a queue for each session, in share groups too, and drops what is in it with the session.
+    #[default]
+    Mosquitto,
+    /// Has one queue for a share group.
+    HiveMq,
+}
 
-/// mosquitto and Kafka inside the cluster, and the way to them.
+impl Mqtt {
+    /// The name of its StatefulSet and its Service.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mosquitto => "mosquitto",
+            Self::HiveMq => "hivemq",
+        }
+    }
+
+    /// The folder of its manifests: `cargo test` runs tests in the folder of their crate.
+    fn manifests(self) -> &'static str {
+        match self {
+            Self::Mosquitto => "kind/brokers",
+            Self::HiveMq => "kind/brokers/hivemq",
+        }
+    }
+}
+
+/// An MQTT broker and Kafka inside the cluster, and the way to them.
 #[derive(Debug)]
 pub struct Brokers {
+    server: Mqtt,
     mqtt: Forward,
     kafka: Forward,
 }
 
 impl Brokers {
-    /// Starts them, unless they run.
+    /// Starts mosquitto and Kafka, unless they run.
     pub fn start() -> Self {
+        Self::start_with(Mqtt::Mosquitto)
+    }
+
+    /// Starts an MQTT broker and Kafka, unless they run.
+    pub fn start_with(server: Mqtt) -> Self {
         restrict(BROKERS);
-        kubectl(&["apply", "-n", BROKERS, "-f", MANIFESTS]);
-        for set in ["statefulset/mosquitto", "statefulset/kafka"] {
-            kubectl(&["rollout", "status", "-n", BROKERS, set, "--timeout=180s"]);
+        // Kafka's manifests are beside those of mosquitto.
+        for folder in [Mqtt::Mosquitto.manifests(), server.manifests()] {
+            kubectl(&["apply", "-n", BROKERS, "-f", folder]);
         }
+        for set in [server.name(), "kafka"] {
+            let set = format!("statefulset/{set}");
+            kubectl(&["rollout", "status", "-n", BROKERS, &set, "--timeout=180s"]);
+        }
+        let service = format!("service/{}", server.name());
         Self {
-            mqtt: Forward::start(BROKERS, "service/mosquitto", Port::free().number(), 1883),
+            server,
+            mqtt: Forward::start(BROKERS, &service, Port::free().number(), 1883),
             // The address that Kafka tells clients outside.
             kafka: Forward::start(BROKERS, "pod/kafka-0", 9094, 9094),
         }
     }
 
-    /// The port of this machine that leads to mosquitto.
+    /// Which MQTT broker it is.
+    pub fn server(&self) -> Mqtt {
+        self.server
+    }
+
+    /// The port of this machine that leads to the MQTT broker.
     pub fn mqtt_port(&self) -> u16 {
         self.mqtt.port()
     }
@@ -40,6 +82,20 @@ impl Brokers {
     /// Kafka, for clients on this machine.
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.kafka.port())
+    }
+
+    /// How many sessions the MQTT broker has, whoever's they are. None if it does not count them at once: mosquitto does
+    /// every ten seconds.
+    pub fn sessions(&self) -> Option<u64> {
+        if self.server != Mqtt::HiveMq {
+            return None;
+        }
+        let metrics = format!("/api/v1/namespaces/{BROKERS}/pods/hivemq-0:8080/proxy/");
+        let metrics = kubectl(&["get", "--raw", &metrics]);
+        let sessions = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("com.hivemq.sessions.overall.current "));
+        Some(sessions.expect("the metric").parse().expect("a number"))
     }
 
     /// What a command inside mosquitto's pod prints.

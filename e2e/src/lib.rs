@@ -19,7 +19,7 @@ mod route;
 mod sessions;
 mod workers;
 
-pub use brokers::{BROKERS, Brokers};
+pub use brokers::{BROKERS, Brokers, Mqtt};
 pub use forward::Forward;
 pub use kubectl::{get, kubectl, try_kubectl, try_kubectl_with};
 pub use namespace::{Namespace, restrict};

@@ -6,7 +6,7 @@ use millrace_testkit::{Observer, Publisher, Records, Verdict, check, wait_until}
 
 use crate::{Brokers, Manifests, Namespace, RouteHandle, SOON, try_kubectl};
 
-/// Messages per second of the load.
+/// Messages per second of the load, unless a test says more.
 pub const RATE: f64 = 2_000.0;
 
 /// A route in the cluster under a constant load, with an account at both ends.
@@ -15,6 +15,7 @@ pub struct Plant {
     brokers: Arc<Brokers>,
     namespace: Namespace,
     manifests: Manifests,
+    rate: f64,
     publisher: Publisher,
     observer: Observer,
     /// Runs that are no part of the load.
@@ -27,11 +28,22 @@ impl Plant {
         Self::start_at(&Arc::new(Brokers::start()), name, change)
     }
 
-    /// One of several: there is one way to Kafka from outside.
+    /// One of several, or at other brokers: there is one way to Kafka from outside.
     pub fn start_at(brokers: &Arc<Brokers>, name: &str, change: impl FnOnce(&mut Manifests)) -> Self {
+        Self::start_under(RATE, brokers, name, change)
+    }
+
+    /// Under another load, in messages a second.
+    pub fn start_under(
+        rate: f64,
+        brokers: &Arc<Brokers>,
+        name: &str,
+        change: impl FnOnce(&mut Manifests),
+    ) -> Self {
         let brokers = Arc::clone(brokers);
         let namespace = Namespace::create(&format!("e2e-{name}"));
         let mut manifests = Manifests::new(name);
+        manifests.server = brokers.server();
         change(&mut manifests);
         namespace.apply(&login("millrace"));
         namespace.apply(&manifests.yaml());
@@ -40,13 +52,14 @@ impl Plant {
         let publisher = Publisher::builder(brokers.mqtt_port())
             .qos(1)
             .keys(100)
-            .rate(RATE)
+            .rate(rate)
             .topic_of(manifests.topic_of())
             .start();
         let plant = Self {
             brokers,
             namespace,
             manifests,
+            rate,
             publisher,
             observer,
             others: Vec::new(),
@@ -120,7 +133,7 @@ impl Plant {
 
     /// Waits until Kafka has what was acknowledged by now, and two seconds of load more.
     pub fn wait_flow(&self, what: &str) {
-        let goal = self.publisher.acknowledged() + 4_000;
+        let goal = self.publisher.acknowledged() + (2.0 * self.rate) as u64;
         let took = self.observer.wait_for(goal, SOON);
         eprintln!(
             "{what}: {goal} messages are in Kafka after {:.1} s",
@@ -130,7 +143,7 @@ impl Plant {
 
     /// Waits until the load has gone on for so long from `since` acknowledged messages on, and all of it is in Kafka.
     pub fn wait_load(&self, since: u64, time: Duration) {
-        let goal = since + (RATE * time.as_secs_f64()) as u64;
+        let goal = since + (self.rate * time.as_secs_f64()) as u64;
         self.observer.wait_for(goal, time + SOON);
     }
 

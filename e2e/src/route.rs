@@ -4,12 +4,13 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use millrace_crds::{SessionSource, TopicRoute, session_id};
 use millrace_testkit::{now_micros, wait_until};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::namespace::Namespace;
-use crate::{BROKERS, SOON, get};
+use crate::{BROKERS, Mqtt, SOON, get};
 
 /// So many that every worker has some.
-const FILTERS: u32 = 8;
+const FILTERS: u16 = 8;
 
 /// The manifests of a route between the brokers of the cluster.
 #[derive(Clone, Debug)]
@@ -28,7 +29,9 @@ pub struct Manifests {
     pub filters: Vec<String>,
     /// Beside `urls`: indented by two.
     pub broker: String,
-    /// The port of mosquitto.
+    /// The MQTT broker.
+    pub server: Mqtt,
+    /// Its port.
     pub port: u16,
 }
 
@@ -43,6 +46,7 @@ impl Manifests {
             lanes: 4,
             filters: (0..FILTERS).map(|filter| format!("{filter}/+key")).collect(),
             broker: String::new(),
+            server: Mqtt::default(),
             port: 1883,
         }
     }
@@ -57,8 +61,10 @@ impl Manifests {
             lanes,
             filters,
             broker,
+            server,
             port,
         } = self;
+        let server = server.name();
         let filters: String = filters
             .iter()
             .map(|filter| format!("      - filter: {name}/{filter}\n"))
@@ -68,7 +74,7 @@ impl Manifests {
 kind: MqttBroker
 metadata: {{name: plant}}
 spec:
-  urls: [mqtt://mosquitto.{BROKERS}.svc:{port}]
+  urls: [mqtt://{server}.{BROKERS}.svc:{port}]
 {broker}---
 apiVersion: millrace.dev/v1alpha1
 kind: KafkaSink
@@ -93,10 +99,30 @@ spec:
         )
     }
 
-    /// The MQTT topic of a key: all filters have work.
+    /// Has each of eight lanes read one filter: lane 0 the first, and so on.
+    pub fn one_filter_for_each_lane(&mut self) {
+        self.lanes = FILTERS;
+        let lane_of = |filter: &str| {
+            let wire = format!("{}/{filter}/+", self.name);
+            (0..FILTERS).max_by_key(|lane| xxh3_64_with_seed(wire.as_bytes(), u64::from(*lane)))
+        };
+        let names = |lane| {
+            (0..)
+                .map(|n: u32| n.to_string())
+                .find(|name| lane_of(name) == Some(lane))
+        };
+        let names = (0..FILTERS).filter_map(names);
+        self.filters = names.map(|name| format!("{name}/+key")).collect();
+    }
+
+    /// The MQTT topic of a key: the first eight filters take turns.
     pub fn topic_of(&self) -> impl Fn(u32) -> String + Send + Sync + 'static {
         let name = self.name.clone();
-        move |key| format!("{name}/{}/{key}", key % FILTERS)
+        let filters: Vec<String> = self.filters.iter().take(FILTERS.into()).cloned().collect();
+        move |key| {
+            let filter = &filters[key as usize % filters.len()];
+            format!("{name}/{}", filter.replace("+key", &key.to_string()))
+        }
     }
 }
 

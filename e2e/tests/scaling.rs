@@ -1,27 +1,51 @@
-//! `kubectl scale` on a route under load, up and down again and again: lanes move from worker to worker, and nothing is
-//! lost, stranded or out of order.
+//! `kubectl scale` on a route under load, up and down again and again, at brokers that keep a queue for each session or for
+//! a share group: lanes move from worker to worker, and nothing is lost, stranded or out of order.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
 
-use millrace_e2e::{Brokers, Manifests, Namespace, Plant, RouteHandle, SOON, has_session};
-use millrace_testkit::{Records, wait_until};
+use millrace_contract::{LaneRecord, Ownership};
+use millrace_e2e::{Brokers, Manifests, Mqtt, Namespace, Plant, RouteHandle, SOON, has_session};
+use millrace_testkit::{Records, now_micros, wait_until};
+use serde::de::DeserializeOwned;
 
 const LANES: u16 = 8;
 /// Workers, in one cycle after another.
 const SIZES: [usize; 3] = [8, 3, 1];
+/// Messages per second of the load.
+const RATE: f64 = 3_000.0;
 
 #[test]
 #[ignore = "needs a cluster: make e2e-full"]
 fn workers_that_come_and_go_lose_nothing() {
-    scale(3);
+    scale(Mqtt::Mosquitto, "PerTopic", 3);
 }
 
 #[test]
 #[ignore = "needs a cluster: make e2e-full"]
 fn workers_that_come_and_go_twenty_times_lose_nothing() {
-    scale(20);
+    scale(Mqtt::Mosquitto, "PerTopic", 20);
+}
+
+#[test]
+#[ignore = "needs a cluster: make e2e-full"]
+fn workers_that_come_and_go_lose_nothing_at_hivemq() {
+    scale(Mqtt::HiveMq, "PerTopic", 3);
+}
+
+#[test]
+#[ignore = "needs a cluster: make e2e-full"]
+fn workers_that_come_and_go_twenty_times_lose_nothing_at_hivemq() {
+    scale(Mqtt::HiveMq, "PerTopic", 20);
+}
+
+#[test]
+#[ignore = "needs a cluster: make e2e-full"]
+fn workers_of_a_share_group_that_come_and_go_lose_nothing_at_hivemq() {
+    scale(Mqtt::HiveMq, "Unordered", 1);
 }
 
 /// Filters are spread over other lanes, and shared or not, while messages flow: no pod is replaced, and the sessions of
@@ -68,79 +92,177 @@ fn lanes_that_are_changed_lose_nothing() {
 
 /// Whether such lanes, and no others, are owned, and nothing of before is remembered.
 fn are_settled(plant: &Plant, lanes: u16, ordering: &str) -> bool {
-    let read = |map: &str, key: &str| -> Option<serde_json::Value> {
-        let path = format!("jsonpath={{.data['{key}\\.json']}}");
-        let json = plant.namespace().kubectl(&["get", "configmap", map, "-o", &path]);
-        serde_json::from_str(&json).ok()
-    };
-    let (Some(live), Some(record)) = (read("lanes-live", "live"), read("lanes-lanes", "record")) else {
+    let live: Option<serde_json::Value> = read(plant, "live", "live");
+    let (Some(live), Some(record)) = (live, record(plant)) else {
         return false;
     };
     let wanted = serde_json::json!({"count": lanes, "ordering": ordering});
-    let owners = record["lanes"].as_array().map(Vec::as_slice).unwrap_or_default();
     live["lanes"] == wanted
         && live.get("retired").is_none()
-        && owners.len() == usize::from(lanes)
-        && owners.iter().all(|owner| owner["state"] == "Owned")
+        && record.lanes.len() == usize::from(lanes)
+        && are_owned(&record)
 }
 
-fn scale(cycles: usize) {
+fn are_owned(record: &LaneRecord) -> bool {
+    let mut owners = record.lanes.iter();
+    owners.all(|owner| owner.state == Ownership::Owned)
+}
+
+/// Who owns which lane, as the operator has written it last.
+fn record(plant: &Plant) -> Option<LaneRecord> {
+    read(plant, "lanes", "record")
+}
+
+fn read<T: DeserializeOwned>(plant: &Plant, map: &str, key: &str) -> Option<T> {
+    let map = format!("{}-{map}", plant.manifests().name);
+    let path = format!("jsonpath={{.data['{key}\\.json']}}");
+    let json = plant
+        .namespace()
+        .kubectl(&["get", "configmap", &map, "-o", &path]);
+    serde_json::from_str(&json).ok()
+}
+
+fn scale(server: Mqtt, ordering: &'static str, cycles: usize) {
+    let brokers = Arc::new(Brokers::start_with(server));
+    let sessions_before = brokers.sessions();
     let small = |manifests: &mut Manifests| {
-        manifests.lanes = LANES;
+        manifests.one_filter_for_each_lane();
+        manifests.ordering = ordering;
         manifests.spec = "  replicas: 1\n  worker: {resources: {requests: {cpu: 20m}}}\n".to_owned();
     };
-    let plant = Plant::start("scaling", small);
-    for _ in 0..cycles {
-        for size in SIZES {
-            let replicas = format!("--replicas={size}");
-            plant
-                .namespace()
-                .kubectl(&["scale", "topicroute/scaling", &replicas]);
-            wait_until(SOON, &format!("{size} workers to share the lanes"), || {
-                let statuses = plant.statuses();
-                statuses.len() == size
-                    && statuses
-                        .iter()
-                        .all(|status| status.lanes.len() >= usize::from(LANES) / size)
-            });
-            plant.route().wait_ready();
-            plant.wait_flow(&format!("{size} workers"));
-        }
+    let plant = Plant::start_under(RATE, &brokers, "scaling", small);
+    let mut moves = Vec::new();
+    let mut workers = 1;
+    for size in SIZES.repeat(cycles) {
+        let before = record(&plant).unwrap();
+        let replicas = format!("--replicas={size}");
+        plant
+            .namespace()
+            .kubectl(&["scale", "topicroute/scaling", &replicas]);
+        let since = now();
+        wait_until(SOON, &format!("{size} workers to share the lanes"), || {
+            let statuses = plant.statuses();
+            statuses.len() == size
+                && are_owned(&record(&plant).unwrap())
+                && statuses
+                    .iter()
+                    .all(|status| status.lanes.len() >= usize::from(LANES) / size)
+        });
+        plant.route().wait_ready();
+        let after = record(&plant).unwrap();
+        moves.extend(Move::all(&before, &after, workers, &(since..now())));
+        workers = size;
+        plant.wait_flow(&format!("{size} workers"));
     }
-    let (verdict, records) = plant.finish();
+    let assert_sessions = |lanes: u16| {
+        // One more is the publisher's.
+        let wanted = sessions_before.map(|before| before + 1 + u64::from(lanes));
+        wait_until(SOON, "no sessions but those of lanes", || {
+            brokers.sessions() == wanted
+        });
+    };
+    assert_sessions(LANES);
+    let sessions = plant.route().sessions(0..LANES);
+
+    let (verdict, records) = match ordering {
+        "PerTopic" => plant.finish(),
+        _ => plant.finish_in_any_order(),
+    };
     verdict.assert_duplicates_at_most(verdict.sent / 1_000);
-    let mut gaps = gaps(&records);
-    gaps.sort_unstable();
-    let longest = gaps.last().copied().unwrap_or_default();
-    let at = |percent: usize| gaps.get(gaps.len() * percent / 100).copied().unwrap_or_default();
-    eprintln!(
-        "{} times a filter was not read for more than 300 ms: p50 {} ms, p99 {} ms, longest {longest} ms",
-        gaps.len(),
+    eprintln!("{} duplicates", verdict.duplicates);
+    for session in sessions {
+        assert!(
+            !has_session(brokers.mqtt_port(), &session),
+            "{session} is stranded"
+        );
+    }
+    assert_sessions(0);
+    if ordering == "PerTopic" {
+        // Five from eight to three, five from three to one.
+        assert_eq!(moves.len(), 10 * cycles, "no lane was moved without need");
+        assert_soon(server, &records, &moves);
+    }
+}
+
+/// A lane that went from one running worker to another.
+struct Move {
+    lane: u16,
+    /// From when the API server had the number of workers until the route was ready with it, in milliseconds since the
+    /// Unix epoch.
+    during: Range<i64>,
+}
+
+impl Move {
+    /// All from one record to another, when there were so many workers before.
+    fn all(before: &LaneRecord, after: &LaneRecord, workers: usize, during: &Range<i64>) -> Vec<Self> {
+        let pairs = before.lanes.iter().zip(&after.lanes);
+        let moved =
+            pairs.filter(|(old, new)| old.ordinal != new.ordinal && usize::from(new.ordinal) < workers);
+        let moved = moved.map(|(_, new)| Self {
+            lane: new.lane,
+            during: during.clone(),
+        });
+        moved.collect()
+    }
+}
+
+/// Milliseconds since the Unix epoch, as records have them.
+fn now() -> i64 {
+    i64::try_from(now_micros() / 1_000).unwrap()
+}
+
+/// No lane is without a reader for long, and a worker that runs takes over soon.
+fn assert_soon(server: Mqtt, records: &Records, moves: &[Move]) {
+    let pauses = pauses(records);
+    let long = pauses.values().flatten().map(|pause| pause.end - pause.start);
+    let long = long.filter(|pause| *pause > 300);
+    assert_short("a lane was not read for more than 300 ms", long.collect(), 3_000);
+    let until_read = moves.iter().map(|moved| {
+        let during = |pause: &&Range<i64>| moved.during.contains(&pause.end);
+        let away = pauses[&moved.lane].iter().filter(during);
+        let away = away.max_by_key(|pause| pause.end - pause.start).unwrap();
+        away.end - moved.during.start
+    });
+    let p99 = match server {
+        Mqtt::Mosquitto => 3_000,
+        // 3.4 s were seen on a machine with ten times more to do than it could.
+        Mqtt::HiveMq => 4_000,
+    };
+    assert_short("a lane went to a worker that ran", until_read.collect(), p99);
+}
+
+/// No time is longer than five seconds, and one of a hundred is longer than `p99`; all in milliseconds.
+fn assert_short(what: &str, mut times: Vec<i64>, p99: i64) {
+    times.sort_unstable();
+    let at = |percent: usize| {
+        let time = times.get(times.len() * percent / 100);
+        time.copied().unwrap_or_default()
+    };
+    let longest = times.last().copied().unwrap_or_default();
+    let text = format!(
+        "{} times {what}: p50 {} ms, p99 {} ms, longest {longest} ms",
+        times.len(),
         at(50),
         at(99)
     );
-    assert!(at(99) < 3_000 && longest <= 5_000, "a lane was away for too long");
+    eprintln!("{text}");
+    // Of fewer the 99th percentile is but the longest.
+    assert!(at(99) < p99 || times.len() < 200, "{text}");
+    assert!(longest <= 5_000, "{text}");
 }
 
-/// For how long filters were not read, in milliseconds, where that is more than the load explains. A record has the time
-/// at which the worker received its message.
-fn gaps(records: &Records) -> Vec<i64> {
-    let mut times: BTreeMap<u32, Vec<i64>> = BTreeMap::new();
+/// From one message of a lane to the next, for each lane. A record has the time at which the worker received its message.
+fn pauses(records: &Records) -> BTreeMap<u16, Vec<Range<i64>>> {
+    let mut times: BTreeMap<u16, Vec<i64>> = BTreeMap::new();
     for record in records.seen() {
-        // Each key goes through one of eight filters.
-        times.entry(record.id.key % 8).or_default().push(record.timestamp);
+        let lane = u16::try_from(record.id.key % u32::from(LANES)).unwrap();
+        times.entry(lane).or_default().push(record.timestamp);
     }
-    let mut gaps = Vec::new();
-    for mut times in times.into_values() {
+    let pauses = times.into_iter().map(|(lane, mut times)| {
         times.sort_unstable();
-        gaps.extend(
-            times
-                .windows(2)
-                .map(|pair| pair[1] - pair[0])
-                .filter(|gap| *gap > 300),
-        );
-    }
-    gaps
+        (lane, times.windows(2).map(|pair| pair[0]..pair[1]).collect())
+    });
+    pauses.collect()
 }
 
 #[test]
