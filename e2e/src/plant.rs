@@ -2,12 +2,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_contract::status::{RouteStatus, Status};
-use millrace_testkit::{Observer, Publisher, Records, Verdict, check, wait_until};
+use millrace_testkit::{Observer, Publisher, Records, Verdict, check, now_micros, wait_until};
 
 use crate::{Brokers, Manifests, Namespace, RouteHandle, SOON, try_kubectl};
 
 /// Messages per second of the load, unless a test says more.
 pub const RATE: f64 = 2_000.0;
+/// What is still to be written is written with shorter pauses.
+const QUIET: Duration = Duration::from_secs(3);
 
 /// A route in the cluster under a constant load, with an account at both ends.
 #[derive(Debug)]
@@ -141,6 +143,12 @@ impl Plant {
         );
     }
 
+    /// Waits for two seconds of load, whatever becomes of it.
+    pub fn wait_acknowledged(&self) {
+        let goal = self.publisher.acknowledged() + (2.0 * self.rate) as u64;
+        self.publisher.wait_acknowledged(goal, SOON);
+    }
+
     /// Waits until the load has gone on for so long from `since` acknowledged messages on, and all of it is in Kafka.
     pub fn wait_load(&self, since: u64, time: Duration) {
         let goal = since + (self.rate * time.as_secs_f64()) as u64;
@@ -163,6 +171,16 @@ impl Plant {
             let seen = self.observer.snapshot();
             seen.seen().iter().rev().any(|seen| seen.id.run == run)
         });
+    }
+
+    /// Compares the accounts of both ends when nothing more comes, whatever is missing.
+    pub fn finish_as_it_is(self) -> Verdict {
+        let report = self.publisher.finish(SOON);
+        wait_until(SOON, "nothing more to come", || {
+            let last = self.observer.last_at().unwrap_or_default();
+            Duration::from_micros(now_micros().saturating_sub(last)) > QUIET
+        });
+        check(&report, &self.observer.finish().without(&self.others))
     }
 
     /// Compares the accounts of both ends: nothing is missing, and first occurrences are in order.

@@ -7,9 +7,14 @@ use std::time::Duration;
 pub fn has_session(port: u16, client_id: &str) -> bool {
     let was_there = connect(port, client_id, false);
     if !was_there {
-        connect(port, client_id, true);
+        end_session(port, client_id);
     }
     was_there
+}
+
+/// Ends a session with all that the broker holds for it, as a client does that wants none.
+pub fn end_session(port: u16, client_id: &str) {
+    connect(port, client_id, true);
 }
 
 /// Connects with MQTT 3.1.1, disconnects, and returns whether the session was present [MQTT-3.2.2-2].

@@ -3,13 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
 use millrace_contract::{LaneRecord, Ownership};
-use millrace_e2e::{Brokers, Manifests, Mqtt, Namespace, Plant, RouteHandle, SOON, has_session};
-use millrace_testkit::{Records, now_micros, wait_until};
+use millrace_e2e::{
+    Brokers, Manifests, Mqtt, Namespace, OperatorAway, Plant, RouteHandle, SOON, end_session, has_session,
+};
+use millrace_testkit::{Records, Verdict, now_micros, wait_until};
 use serde::de::DeserializeOwned;
 
 const LANES: u16 = 8;
@@ -46,6 +48,53 @@ fn workers_that_come_and_go_twenty_times_lose_nothing_at_hivemq() {
 #[ignore = "needs a cluster: make e2e-full"]
 fn workers_of_a_share_group_that_come_and_go_lose_nothing_at_hivemq() {
     scale(Mqtt::HiveMq, "Unordered", 1);
+}
+
+/// The negative control: what a bridge does that knows no handing over loses messages, and the checker sees it. The twin
+/// differs in nothing but that lanes are handed over.
+#[test]
+#[ignore = "needs a cluster: make e2e-full"]
+fn a_worker_that_goes_with_its_sessions_loses_messages_and_the_checker_sees_it() {
+    let naive = one_worker_less(true);
+    eprintln!(
+        "gone with its sessions: {} of {} messages are missing",
+        naive.missing.count, naive.sent
+    );
+    assert!(naive.missing.count > 0, "{naive}");
+    let others = naive.spurious.count + naive.corrupted + naive.foreign;
+    assert_eq!(others, 0, "{naive}");
+    one_worker_less(false).assert_nothing_lost();
+}
+
+/// One of two workers goes from a share group at mosquitto, under load. The naive way its pod is deleted, and then its
+/// sessions are ended, as the broker does by itself where sessions do not outlive connections.
+fn one_worker_less(naive: bool) -> Verdict {
+    let plant = Plant::start("fewer", |manifests| manifests.ordering = "Unordered");
+    let sessions = || -> BTreeSet<String> {
+        let lanes = plant.statuses().into_iter().flat_map(|status| status.lanes);
+        lanes.map(|lane| lane.client_id).collect()
+    };
+    let before = sessions();
+    let away = naive.then(OperatorAway::start);
+    let scale = |what: &str| plant.namespace().kubectl(&["scale", what, "--replicas=1"]);
+    if naive {
+        scale("statefulset/fewer-worker");
+        let pod = ["delete", "pod", "fewer-worker-1", "--ignore-not-found"];
+        let at_once = ["--force", "--grace-period=0"];
+        plant.namespace().kubectl(&[&pod[..], &at_once].concat());
+    } else {
+        scale("topicroute/fewer");
+    }
+    wait_until(SOON, "one worker", || plant.statuses().len() == 1);
+    plant.wait_acknowledged();
+    if naive {
+        for session in before.difference(&sessions()) {
+            end_session(plant.brokers().mqtt_port(), session);
+        }
+    }
+    drop(away);
+    plant.route().wait_ready();
+    plant.finish_as_it_is().in_any_order()
 }
 
 /// Filters are spread over other lanes, and shared or not, while messages flow: no pod is replaced, and the sessions of
