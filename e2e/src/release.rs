@@ -41,7 +41,16 @@ impl Release {
 
     /// Installs a release, or upgrades it to the usual values and these.
     pub fn upgrade(&self, name: &str, values: &[&str]) {
-        upgrade(name, values).unwrap_or_else(|error| panic!("{error}"));
+        self.try_upgrade(name, values)
+            .unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// What helm says against it.
+    pub fn try_upgrade(&self, name: &str, values: &[&str]) -> Result<(), String> {
+        upgrade(name, values)
     }
 
     /// Upgrades the usual release to the usual values.

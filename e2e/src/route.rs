@@ -33,6 +33,8 @@ pub struct Manifests {
     pub server: Mqtt,
     /// Its port.
     pub port: u16,
+    /// Beside the topic: fields of `to.kafka`, each after a comma.
+    pub record: String,
 }
 
 impl Manifests {
@@ -48,6 +50,7 @@ impl Manifests {
             broker: String::new(),
             server: Mqtt::default(),
             port: 1883,
+            record: String::new(),
         }
     }
 
@@ -63,6 +66,7 @@ impl Manifests {
             broker,
             server,
             port,
+            record,
         } = self;
         let server = server.name();
         let filters: String = filters
@@ -94,7 +98,7 @@ spec:
 {filters}      ordering: {ordering}
       lanes: {lanes}
   to:
-    kafka: {{sinkRef: {{name: main}}, topic: {topic}}}
+    kafka: {{sinkRef: {{name: main}}, topic: {topic}{record}}}
 "
         )
     }

@@ -3,6 +3,7 @@ use std::process::Command;
 use millrace_testkit::wait_until;
 
 use crate::SOON;
+use crate::kubectl::kubectl;
 use crate::namespace::Namespace;
 
 /// Runs `docker`: the nodes are its containers.
@@ -32,10 +33,25 @@ pub fn wait_restarted(namespace: &Namespace, pod: &str) {
 /// Kills the worker in a pod: the kubelet starts it again in the same pod. No other signal ends the first process of a
 /// container that has no handler for it.
 pub fn kill_worker(namespace: &Namespace, pod: &str) {
-    let uid = namespace.kubectl(&["get", pod, "-o", "jsonpath={.metadata.uid}"]);
+    signal(namespace.name(), pod, "KILL");
+}
+
+/// Sends a signal to the worker or the operator in a pod.
+pub fn signal(namespace: &str, pod: &str, signal: &str) {
+    let place = [
+        "get",
+        "-n",
+        namespace,
+        pod,
+        "-o",
+        "jsonpath={.metadata.uid} {.spec.nodeName}",
+    ];
+    let place = kubectl(&place);
+    let (uid, node) = place.split_once(' ').expect("a uid and a node");
     let kill = format!(
-        "for p in /proc/[0-9]*; do if tr '\\0' ' ' <$p/cmdline | grep -q '^/usr/local/bin/bridge-worker run' && grep -q \
-         {uid} $p/cgroup $p/mountinfo; then kill -9 ${{p#/proc/}}; fi; done"
+        "for p in /proc/[0-9]*; do if tr '\\0' ' ' <$p/cmdline | grep -qE \
+         '^/usr/local/bin/(bridge-worker|millrace-operator) run' && grep -q {uid} $p/cgroup $p/mountinfo; then kill -{signal} \
+         ${{p#/proc/}}; fi; done"
     );
-    docker(&["exec", &node_of(namespace, pod), "sh", "-c", &kill]);
+    docker(&["exec", node, "sh", "-c", &kill]);
 }
