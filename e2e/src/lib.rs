@@ -27,7 +27,7 @@ pub use plant::{Plant, RATE, login};
 pub use release::{OperatorAway, Release, SYSTEM, helm};
 pub use route::{Manifests, RouteHandle};
 pub use sessions::{end_session, has_session};
-pub use workers::{docker, kill_worker, node_of, signal, wait_restarted};
+pub use workers::{Process, docker, kill_worker, node_of, wait_restarted};
 
 use std::time::Duration;
 

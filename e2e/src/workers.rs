@@ -33,25 +33,36 @@ pub fn wait_restarted(namespace: &Namespace, pod: &str) {
 /// Kills the worker in a pod: the kubelet starts it again in the same pod. No other signal ends the first process of a
 /// container that has no handler for it.
 pub fn kill_worker(namespace: &Namespace, pod: &str) {
-    signal(namespace.name(), pod, "KILL");
+    Process::of(namespace.name(), pod).signal("KILL");
 }
 
-/// Sends a signal to the worker or the operator in a pod.
-pub fn signal(namespace: &str, pod: &str, signal: &str) {
-    let place = [
-        "get",
-        "-n",
-        namespace,
-        pod,
-        "-o",
-        "jsonpath={.metadata.uid} {.spec.nodeName}",
-    ];
-    let place = kubectl(&place);
-    let (uid, node) = place.split_once(' ').expect("a uid and a node");
-    let kill = format!(
-        "for p in /proc/[0-9]*; do if tr '\\0' ' ' <$p/cmdline | grep -qE \
-         '^/usr/local/bin/(bridge-worker|millrace-operator) run' && grep -q {uid} $p/cgroup $p/mountinfo; then kill -{signal} \
-         ${{p#/proc/}}; fi; done"
-    );
-    docker(&["exec", node, "sh", "-c", &kill]);
+/// The worker or the operator in a pod, which may be gone by now.
+#[derive(Debug)]
+pub struct Process {
+    uid: String,
+    node: String,
+}
+
+impl Process {
+    /// The one in a pod that there is.
+    pub fn of(namespace: &str, pod: &str) -> Self {
+        let place = "jsonpath={.metadata.uid} {.spec.nodeName}";
+        let place = kubectl(&["get", "-n", namespace, pod, "-o", place]);
+        let (uid, node) = place.split_once(' ').expect("a uid and a node");
+        Self {
+            uid: uid.to_owned(),
+            node: node.to_owned(),
+        }
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: &str) {
+        let send = format!(
+            "for p in /proc/[0-9]*; do if tr '\\0' ' ' <$p/cmdline | grep -qE \
+             '^/usr/local/bin/(bridge-worker|millrace-operator) run' && grep -q {} $p/cgroup $p/mountinfo; then \
+             kill -{signal} ${{p#/proc/}}; fi; done",
+            self.uid
+        );
+        docker(&["exec", &self.node, "sh", "-c", &send]);
+    }
 }

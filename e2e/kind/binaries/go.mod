@@ -300,5 +300,4 @@ replace (
 tool (
 	helm.sh/helm/v3/cmd/helm
 	sigs.k8s.io/kind
-	sigs.k8s.io/metrics-server/cmd/metrics-server
 )
