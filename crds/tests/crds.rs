@@ -40,6 +40,54 @@ fn every_definition_says_its_version() {
     }
 }
 
+#[test]
+fn every_column_shows_a_field_that_there_is() {
+    for crd in crds() {
+        let version = serde_json::to_value(&crd.spec.versions[0]).unwrap();
+        for column in version["additionalPrinterColumns"].as_array().unwrap() {
+            let path = column["jsonPath"].as_str().unwrap();
+            let field = path.replace("[?(@.type==\"Ready\")]", "").replace("[0]", "");
+            let steps = field.split('.').filter(|step| !step.is_empty());
+            let schema = &version["schema"]["openAPIV3Schema"];
+            let found = steps.fold(schema, |schema, step| match schema["items"].is_object() {
+                true => &schema["items"]["properties"][step],
+                false => &schema["properties"][step],
+            });
+            let is_metadata = path.starts_with(".metadata.");
+            assert!(
+                is_metadata || found.is_object(),
+                "{}: {path}",
+                crd.spec.names.kind
+            );
+        }
+    }
+}
+
+#[test]
+fn routes_with_all_their_columns_fit_150() {
+    let routes = crds().into_iter().find(|crd| crd.spec.names.kind == "TopicRoute");
+    let columns = routes.unwrap().spec.versions.remove(0).additional_printer_columns;
+    // A route that is at work, with names of the usual length.
+    let cells = [
+        ("From", "plant-mqtt"),
+        ("To", "main"),
+        ("Topic", "telemetry.{plant}"),
+        ("Rate", "123456"),
+        ("Received", "1234567890"),
+        ("Written", "1234567890"),
+        ("Ready", "False"),
+        ("Reason", "BrokerUnreachable"),
+        ("Age", "365d"),
+    ];
+    let width = |title: &str| {
+        let cell = cells.iter().find(|(name, _)| *name == title);
+        title.len().max(cell.map_or(0, |(_, text)| text.len()))
+    };
+    let columns = columns.unwrap();
+    let taken: usize = columns.iter().map(|column| 3 + width(&column.name)).sum();
+    assert!("telemetry-line-7".len() + taken <= 150, "{taken}");
+}
+
 /// Every schema below the root of a definition, with its path.
 fn each_property(visit: &mut impl FnMut(&str, &Value)) {
     fn walk(path: &str, schema: &Value, visit: &mut impl FnMut(&str, &Value)) {

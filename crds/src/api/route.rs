@@ -35,7 +35,11 @@ pub use worker::{
     printcolumn(name = "To", type_ = "string", json_path = ".spec.to.kafka.sinkRef.name"),
     printcolumn(name = "Topic", type_ = "string", json_path = ".spec.to.kafka.topic"),
     printcolumn(name = "Workers", type_ = "integer", json_path = ".status.replicas"),
+    printcolumn(name = "Lanes", type_ = "integer", json_path = ".status.lanes.total", priority = 1),
+    printcolumn(name = "Up", type_ = "integer", json_path = ".status.lanes.up", priority = 1),
     printcolumn(name = "Rate", type_ = "integer", json_path = ".status.ledger.writtenPerSecond"),
+    printcolumn(name = "Received", type_ = "integer", json_path = ".status.ledger.received", priority = 1),
+    printcolumn(name = "Written", type_ = "integer", json_path = ".status.ledger.written", priority = 1),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -45,16 +49,6 @@ pub use worker::{
         name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
-    ),
-    printcolumn(name = "Lanes", type_ = "integer", json_path = ".status.lanes.up", priority = 1),
-    printcolumn(name = "Received", type_ = "integer", json_path = ".status.ledger.received", priority = 1),
-    printcolumn(name = "Written", type_ = "integer", json_path = ".status.ledger.written", priority = 1),
-    printcolumn(name = "Paused", type_ = "boolean", json_path = ".spec.paused", priority = 1),
-    printcolumn(
-        name = "Message",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
-        priority = 1
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
