@@ -12,8 +12,9 @@ use millrace_crds::units::GepDuration;
 
 use crate::check_route::HostPort;
 use crate::exit::{self, Exit};
+use crate::top::choose::Sort;
 use crate::view::output::OutputFormat;
-use crate::{check_route, demo, run, validate};
+use crate::{check_route, demo, run, top, validate};
 
 /// Moves messages from MQTT to Kafka, and acknowledges only what Kafka has.
 #[derive(Debug, Parser)]
@@ -29,6 +30,8 @@ enum Command {
     Validate(Validate),
     /// Run the routes of manifests on this machine, without Kubernetes.
     Run(Run),
+    /// See how routes do now: in a cluster, or in a process of this machine.
+    Top(Top),
     /// See it work: broker, Kafka and plants in one process, and a count that shows that nothing is lost.
     Demo(Demo),
     /// Be MQTT broker and Kafka for a route that runs elsewhere, and see whether a message gets through it. What
@@ -75,6 +78,56 @@ pub(crate) struct Run {
     /// How the state of routes is shown.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: OutputFormat,
+}
+
+/// Arguments of `millrace top`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Top {
+    /// The routes to show. Default: all.
+    #[arg(value_name = "ROUTE")]
+    pub(crate) routes: Vec<String>,
+    /// Routes of this namespace. Default: the namespace of the kubeconfig's context.
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// Routes of all namespaces.
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+    /// The context of the kubeconfig. Default: the current one.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// The kubeconfig. Default: as kubectl finds it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Ask the process at this admin address instead of a cluster: a `millrace run --admin`, or a worker whose port is
+    /// forwarded.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        conflicts_with_all = ["namespace", "all_namespaces", "context", "kubeconfig"]
+    )]
+    pub(crate) admin: Option<HostPort>,
+    /// Which routes come first.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) sort: Sort,
+    /// How often a terminal's table is painted anew.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = interval)]
+    pub(crate) interval: Duration,
+    /// Print the table once, also on a terminal. Elsewhere it is always printed once.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// How routes are shown.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: TopFormat,
+}
+
+/// How `millrace top` shows routes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TopFormat {
+    /// A table, live on a terminal.
+    #[default]
+    Table,
+    /// A JSON object for each route, once.
+    Json,
 }
 
 /// Arguments of `millrace demo`.
@@ -128,6 +181,15 @@ fn duration(text: &str) -> Result<Duration, String> {
     GepDuration::new(text).parse().map_err(|error| error.to_string())
 }
 
+/// An interval that leaves workers time for their work.
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    if interval < Duration::from_millis(500) {
+        return Err("at least 500ms: every worker that is shown is asked each time".to_owned());
+    }
+    Ok(interval)
+}
+
 /// How findings are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReportFormat {
@@ -154,6 +216,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<E
     match cli.command {
         Command::Validate(args) => validate::main(&args),
         Command::Run(args) => run::main(&args),
+        Command::Top(args) => top::main(&args),
         Command::Demo(args) => demo::main(&args),
         Command::CheckRoute(args) => check_route::main(&args),
         Command::Crds => print(millrace_crds::crd_yaml()?.as_bytes()),

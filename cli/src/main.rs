@@ -14,6 +14,7 @@ mod report;
 mod run;
 mod secrets;
 mod signals;
+mod top;
 mod validate;
 mod view;
 

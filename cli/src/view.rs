@@ -1,5 +1,7 @@
-//! What `run` and `demo` show while routes run.
+//! What `run`, `demo` and `top` show of routes.
 
+pub(crate) mod fit;
+pub(crate) mod grid;
 pub(crate) mod json;
 pub(crate) mod output;
 pub(crate) mod screen;

@@ -19,7 +19,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// And while routes drain, when somebody waits for the end.
 const DRAIN_INTERVAL: Duration = Duration::from_secs(1);
 /// A table that is not on a terminal has no size to fit.
-const PAPER: Size = Size {
+pub(crate) const PAPER: Size = Size {
     width: 160,
     height: usize::MAX,
 };

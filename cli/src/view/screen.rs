@@ -85,7 +85,12 @@ impl Canvas {
         queue!(self.out, BeginSynchronizedUpdate, Hide)?;
         self.home(size)?;
         for line in &lines {
-            queue!(self.out, Print(line), Clear(ClearType::UntilNewLine), Print("\n"))?;
+            queue!(
+                self.out,
+                Print(line),
+                Clear(ClearType::UntilNewLine),
+                Print("\r\n")
+            )?;
         }
         queue!(self.out, Clear(ClearType::FromCursorDown), EndSynchronizedUpdate)?;
         self.drawn = lines;

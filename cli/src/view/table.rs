@@ -1,13 +1,12 @@
 //! The live view as lines of text: which routes there are, how they do, where their messages went, what is wrong.
 //! Pure: the same status and size give the same lines, never more or wider than the terminal.
 
-mod columns;
-
-use std::collections::BTreeSet;
+pub(crate) mod columns;
 
 use millrace_contract::Ledger;
 use millrace_contract::status::{Phase, Problem, RouteStatus};
 
+use super::fit::{self, Body, Note, notes};
 use super::text::{Line, Style, count, wrap};
 use columns::Columns;
 
@@ -39,52 +38,28 @@ pub(crate) fn frame(above: &[Line], routes: &[RouteStatus], below: &[Line], size
 
 fn body(routes: &[RouteStatus], size: Size) -> Vec<Line> {
     let columns = Columns::new(routes, size.width);
-    let problems = problems(routes, size.width);
-    let needed = 1 + routes.len() + problems.len();
-    let ledgers: Vec<Vec<Line>> = routes
-        .iter()
-        .map(|route| ledger_lines(&route.ledger, size.width))
-        .collect();
-    let with_ledgers = !columns.ledger && needed + ledgers.iter().map(Vec::len).sum::<usize>() <= size.height;
-
-    let for_problems = problems
-        .len()
-        .min(size.height.saturating_sub(1 + routes.len().min(size.height / 2)));
-    let for_routes = size.height.saturating_sub(1 + for_problems);
-
-    let mut lines = vec![columns.header()];
-    if with_ledgers {
-        for (route, ledger) in routes.iter().zip(ledgers) {
-            lines.push(columns.row(route));
-            lines.extend(ledger);
-        }
-    } else {
-        let (shown, hidden) = fitting(routes, for_routes);
-        lines.extend(shown.into_iter().map(|route| columns.row(route)));
-        if hidden > 0 {
-            lines.push(Line::styled(format!("… and {hidden} more"), Style::Dim));
-        }
-    }
-    lines.extend(problems.into_iter().take(for_problems));
-    lines
+    let row = |route: &RouteStatus| fit::Row {
+        line: columns.row(route),
+        details: if columns.ledger {
+            Vec::new()
+        } else {
+            ledger_lines(&route.ledger, "", size.width)
+        },
+        urgent: !route.problems.is_empty(),
+    };
+    let body = Body {
+        header: columns.header(),
+        rows: routes.iter().map(row).collect(),
+        notes: notes(problems(routes), routes.len(), size.width),
+        hidden: 0,
+    };
+    body.lines(size)
 }
 
-/// The routes to show in `rows` rows and how many are left out. Routes with problems come first then.
-fn fitting(routes: &[RouteStatus], rows: usize) -> (Vec<&RouteStatus>, usize) {
-    let mut order: Vec<&RouteStatus> = routes.iter().collect();
-    if routes.len() <= rows {
-        return (order, 0);
-    }
-    order.sort_by_key(|route| route.problems.is_empty());
-    order.truncate(rows.saturating_sub(1));
-    let hidden = routes.len() - order.len();
-    (order, hidden)
-}
-
-/// The equation below a route, indented and in as many lines as it takes.
-fn ledger_lines(ledger: &Ledger, width: usize) -> Vec<Line> {
+/// The equation below a route with a remark, indented and in as many lines as it takes.
+pub(crate) fn ledger_lines(ledger: &Ledger, remark: &str, width: usize) -> Vec<Line> {
     // What is in flight comes and goes; shown all the time it does not make the lines jump.
-    let pieces = wrap(&sum(ledger, true), width.saturating_sub(4));
+    let pieces = wrap(&(sum(ledger, true) + remark), width.saturating_sub(4));
     let line = |(i, piece)| Line::plain(if i == 0 { "  " } else { "    " }).with(piece, Style::Dim);
     pieces.iter().enumerate().map(line).collect()
 }
@@ -110,7 +85,7 @@ fn sum(ledger: &Ledger, always_in_flight: bool) -> String {
 const IN_FLIGHT: &str = "in flight";
 
 /// The ledger's buckets in the order in which they are shown.
-fn buckets(ledger: &Ledger) -> [(&'static str, u64); 9] {
+pub(crate) fn buckets(ledger: &Ledger) -> [(&'static str, u64); 9] {
     [
         ("written", ledger.written),
         ("filtered", ledger.filtered),
@@ -126,45 +101,47 @@ fn buckets(ledger: &Ledger) -> [(&'static str, u64); 9] {
 
 /// The route as the user calls it: with its namespace only where that tells routes apart.
 pub(crate) fn name(route: &RouteStatus, routes: &[RouteStatus]) -> String {
-    let namespaces: BTreeSet<&str> = routes.iter().map(|route| route.namespace.as_str()).collect();
-    if namespaces.len() > 1 {
-        format!("{}/{}", route.namespace, route.name)
+    let namespaces = routes.iter().map(|route| route.namespace.as_str());
+    full_name(&route.namespace, &route.name, are_several(namespaces))
+}
+
+/// A name, with its namespace if that tells routes apart.
+pub(crate) fn full_name(namespace: &str, name: &str, with_namespace: bool) -> String {
+    if with_namespace {
+        format!("{namespace}/{name}")
     } else {
-        route.name.clone()
+        name.to_owned()
     }
 }
 
-/// Each problem once, with the routes that have it.
-fn problems(routes: &[RouteStatus], width: usize) -> Vec<Line> {
-    let mut grouped: Vec<(&Problem, Style, Vec<String>)> = Vec::new();
-    for route in routes {
+/// Whether these are different namespaces.
+pub(crate) fn are_several<'a>(mut namespaces: impl Iterator<Item = &'a str>) -> bool {
+    namespaces
+        .next()
+        .is_some_and(|first| namespaces.any(|other| other != first))
+}
+
+fn problems(routes: &[RouteStatus]) -> Vec<Note> {
+    let of = |route: &RouteStatus| {
         let style = if route.phase == Phase::Stopped {
             Style::Bad
         } else {
             Style::Warn
         };
-        for problem in &route.problems {
-            let name = name(route, routes);
-            match grouped
-                .iter_mut()
-                .find(|(known, known_style, _)| *known == problem && *known_style == style)
-            {
-                Some((_, _, names)) => names.push(name),
-                None => grouped.push((problem, style, vec![name])),
-            }
-        }
-    }
-    let lines = grouped.into_iter().flat_map(|(problem, style, names)| {
-        let who = if names.len() > 1 && names.len() == routes.len() {
-            "all routes".into()
-        } else {
-            names.join(", ")
+        let who = name(route, routes);
+        let note = move |problem: &Problem| Note {
+            who: who.clone(),
+            style,
+            text: said(problem),
         };
-        let text = format!("{who}: {:?}: {}", problem.reason, problem.message);
-        let pieces = wrap(&text, width.saturating_sub(2)).into_iter().enumerate();
-        pieces.map(move |(i, piece)| Line::styled(if i == 0 { "! " } else { "  " }, style).with(piece, style))
-    });
-    lines.collect()
+        route.problems.iter().map(note).collect::<Vec<_>>()
+    };
+    routes.iter().flat_map(of).collect()
+}
+
+/// A problem in words, after the word that a program acts on.
+pub(crate) fn said(problem: &Problem) -> String {
+    format!("{:?}: {}", problem.reason, problem.message)
 }
 
 #[cfg(test)]
