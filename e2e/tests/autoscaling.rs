@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -17,9 +18,6 @@ use serde_json::{Value, json};
 /// Messages per second of a route that has little to do, and of one that has much.
 const LOW: f64 = 500.0;
 const HIGH: f64 = 3_000.0;
-/// Workers for much. The middle of what the autoscaler takes for it, so that measurements may be off by a seventh.
-const MANY: usize = 4;
-const MIDDLE: f64 = 3.5;
 /// How long the autoscaler waits before it goes down.
 const WINDOW: Duration = Duration::from_secs(30);
 /// Beyond that, either way.
@@ -27,9 +25,13 @@ const PROMPT: Duration = Duration::from_secs(60);
 /// For so long a size that has been reached is looked at.
 const STEADY: Duration = Duration::from_secs(30);
 
-/// About 300 steps for each message.
-const COSTLY: &str = ", value: \"[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16].all(x, \
-                      [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16].all(y, x + y > 0)) ? payload : payload\"";
+/// What a worker requests, in cores.
+const REQUEST: f64 = 0.08;
+/// A value that is computed, in a few steps: on two cores, of which the brokers and the way to them take most, more would
+/// have workers wait for CPU instead of using it. Large batches, so that what a message costs depends less on how many
+/// there are.
+const COSTLY: &str =
+    ", producer: {linger: 50ms}, value: \"[1,2,3,4,5,6,7,8].all(x, x > 0) ? payload : payload\"";
 
 /// What an autoscaler goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +58,8 @@ impl<'n> Scaled<'n> {
         });
         manifests.lanes = 8;
         manifests.record = COSTLY.to_owned();
-        manifests.spec = "  worker: {resources: {requests: {cpu: 60m}}}\n".to_owned();
+        let request = format!("{:.0}m", REQUEST * 1e3);
+        manifests.spec = format!("  worker: {{resources: {{requests: {{cpu: {request}}}}}}}\n");
         namespace.apply(&manifests.yaml());
         RouteHandle::new(namespace, &manifests.name).wait_ready();
         Self {
@@ -91,6 +94,11 @@ impl<'n> Scaled<'n> {
             .extend(publisher.map(|publisher| publisher.finish(SOON)));
     }
 
+    fn acknowledged(&self) -> u64 {
+        let now = self.publisher.as_ref().map_or(0, Publisher::acknowledged);
+        now + self.reports.iter().map(Report::acknowledged).sum::<u64>()
+    }
+
     fn workers(&self) -> usize {
         let path = format!("topicroute/{}", self.name());
         let asked = self
@@ -103,11 +111,17 @@ impl<'n> Scaled<'n> {
         let replicas = format!("--replicas={workers}");
         let path = format!("topicroute/{}", self.name());
         self.namespace.kubectl(&["scale", &path, &replicas]);
-        let route = RouteHandle::new(self.namespace, self.name());
-        wait_until(SOON, &format!("{workers} workers"), || {
-            route.pods().len() == workers
+        let selector = format!(
+            "app.kubernetes.io/instance={},app.kubernetes.io/component=worker",
+            self.name()
+        );
+        let ready = "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}";
+        wait_until(SOON, &format!("{workers} workers to be ready"), || {
+            let ready = self
+                .namespace
+                .kubectl(&["get", "pods", "-l", &selector, "-o", ready]);
+            ready.split_whitespace().collect::<Vec<_>>() == vec!["True"; workers]
         });
-        route.wait_ready();
     }
 
     /// CPU time that all workers have used, by what they say themselves.
@@ -157,6 +171,44 @@ impl<'n> Scaled<'n> {
             }
         }
         self.namespace.apply(&autoscaler.to_string());
+    }
+}
+
+/// How many workers two loads take.
+struct Sizes {
+    /// The load that each of them is to have.
+    target: f64,
+    few: RangeInclusive<usize>,
+    many: RangeInclusive<usize>,
+}
+
+impl Sizes {
+    /// The target for which both loads are far from where one worker more or less would do. An autoscaler leaves a number as
+    /// it is that misses the target by a tenth, and loads are measured to a tenth.
+    fn for_loads(low: f64, high: f64) -> Self {
+        let sizes = |most: u8| {
+            let target = high / (f64::from(most) - 0.5);
+            let for_load = |load: f64| {
+                let wanted = (load / target).ceil() as usize;
+                let one_less = (wanted.max(2) - 1) as f64;
+                let would_do = load / target <= one_less * 1.2;
+                if would_do {
+                    one_less as usize..=wanted
+                } else {
+                    wanted..=wanted
+                }
+            };
+            let wanted = low / target;
+            let margin = f64::min(wanted.fract(), 1.0 - wanted.fract()) / wanted;
+            (margin, target, for_load(low), for_load(high))
+        };
+        let best = (4..=7).map(sizes).max_by(|one, other| one.0.total_cmp(&other.0));
+        let (margin, target, few, many) = best.unwrap();
+        assert!(
+            margin > 0.1 && few.end() < many.start(),
+            "no target tells loads of {low:.2} and {high:.2} apart"
+        );
+        Self { target, few, many }
     }
 }
 
@@ -218,21 +270,30 @@ fn autoscalers_give_routes_the_workers_that_their_loads_ask_for() {
     let topics = [by_cpu.manifests.topic.clone(), by_load.manifests.topic.clone()];
     let observer = Observer::start(&brokers.bootstrap(), &[&topics[0], &topics[1]]);
 
-    // What a size can carry, measured before any autoscaler acts by it.
+    let caught_up = |routes: [&Scaled<'_>; 2]| {
+        wait_until(SOON, "Kafka to have nearly all", || {
+            let acknowledged: u64 = routes.iter().map(|route| route.acknowledged()).sum();
+            acknowledged < observer.distinct() + 1_000
+        });
+    };
+
+    // What the load is, measured before any autoscaler acts by it, gives the sizes.
+    by_load.scale(5);
     by_load.publish(HIGH);
-    by_load.scale(MANY);
-    let (request, cores) = (0.060, by_load.cores());
-    let target = cores / request / MIDDLE;
-    eprintln!("{MANY} workers use {cores:.3} cores for {HIGH} messages a second: {target:.2} is the target");
+    caught_up([&by_cpu, &by_load]);
+    let high = by_load.cores() / REQUEST;
     by_load.publish(LOW);
-    by_load.scale(1);
-    by_cpu.publish(LOW);
-    let alone = by_load.cores() / request;
-    eprintln!("one worker has a load of {alone:.2} with {LOW} messages a second");
-    assert!(
-        alone < target * 0.85,
-        "one worker is enough for {LOW} messages a second"
+    by_load.scale(2);
+    caught_up([&by_cpu, &by_load]);
+    let low = by_load.cores() / REQUEST;
+    let Sizes { target, few, many } = Sizes::for_loads(low, high);
+    eprintln!(
+        "loads of {low:.2} and {high:.2} with {LOW} and {HIGH} messages a second: with a target of {target:.2} they take {few:?} \
+         and {many:?} workers"
     );
+    by_load.scale(*few.end());
+    by_cpu.scale(*few.end());
+    by_cpu.publish(LOW);
 
     for route in [&by_cpu, &by_load] {
         route.autoscale(target);
@@ -243,16 +304,22 @@ fn autoscalers_give_routes_the_workers_that_their_loads_ask_for() {
     // One rises, then falls while the other rises; whatever one does, the other does not follow.
     let sizes = [Watched::start(&by_cpu), Watched::start(&by_load)];
     let start = Instant::now();
-    step(&mut by_cpu, HIGH, MANY, PROMPT);
-    stay(&by_cpu, MANY);
-    assert_eq!(by_load.workers(), 1, "it has no part in the other's load");
-    step(&mut by_cpu, LOW, 1, WINDOW + PROMPT);
-    stay(&by_cpu, 1);
-    step(&mut by_load, HIGH, MANY, PROMPT);
-    stay(&by_load, MANY);
-    assert_eq!(by_cpu.workers(), 1, "it has no part in the other's load");
-    step(&mut by_load, LOW, 1, WINDOW + PROMPT);
-    stay(&by_load, 1);
+    step(&mut by_cpu, HIGH, &many, PROMPT);
+    stay(&by_cpu, &many);
+    assert!(
+        few.contains(&by_load.workers()),
+        "it has no part in the other's load"
+    );
+    step(&mut by_cpu, LOW, &few, WINDOW + PROMPT);
+    stay(&by_cpu, &few);
+    step(&mut by_load, HIGH, &many, PROMPT);
+    stay(&by_load, &many);
+    assert!(
+        few.contains(&by_cpu.workers()),
+        "it has no part in the other's load"
+    );
+    step(&mut by_load, LOW, &few, WINDOW + PROMPT);
+    stay(&by_load, &few);
     for (route, sizes) in [&by_cpu, &by_load].into_iter().zip(sizes) {
         let sizes = sizes.finish();
         let told: Vec<String> = sizes
@@ -263,16 +330,13 @@ fn autoscalers_give_routes_the_workers_that_their_loads_ask_for() {
         let turns = sizes
             .windows(3)
             .filter(|three| (three[1].1 > three[0].1) != (three[2].1 > three[1].1));
-        assert_eq!(turns.count(), 1, "it rises once, and falls once");
+        // At the beginning a worker may go that is not needed.
+        assert!(turns.count() <= 2, "it rises once, and falls once");
     }
 
     by_cpu.rest();
     by_load.rest();
-    let acknowledged = [&by_cpu, &by_load]
-        .into_iter()
-        .flat_map(|route| &route.reports)
-        .map(Report::acknowledged);
-    observer.wait_for(acknowledged.sum(), SOON);
+    observer.wait_for(by_cpu.acknowledged() + by_load.acknowledged(), SOON);
     let records = observer.finish();
     let reports = [by_cpu.reports, by_load.reports].concat();
     let runs: Vec<u32> = reports.iter().map(Report::run).collect();
@@ -283,21 +347,21 @@ fn autoscalers_give_routes_the_workers_that_their_loads_ask_for() {
 }
 
 /// The load changes, and the route has as many workers as it asks for, in time.
-fn step(route: &mut Scaled<'_>, rate: f64, workers: usize, deadline: Duration) {
+fn step(route: &mut Scaled<'_>, rate: f64, workers: &RangeInclusive<usize>, deadline: Duration) {
     route.publish(rate);
     let what = format!(
-        "{} to have {workers} workers for {rate} messages a second",
+        "{} to have {workers:?} workers for {rate} messages a second",
         route.name()
     );
-    let took = wait_until(deadline, &what, || route.workers() == workers);
+    let took = wait_until(deadline, &what, || workers.contains(&route.workers()));
     eprintln!("{what}: {:.0} s", took.as_secs_f64());
 }
 
 /// It keeps them.
-fn stay(route: &Scaled<'_>, workers: usize) {
+fn stay(route: &Scaled<'_>, workers: &RangeInclusive<usize>) {
     let since = Instant::now();
     wait_until(SOON, "some time to pass", || {
-        assert_eq!(route.workers(), workers, "{} flaps", route.name());
+        assert!(workers.contains(&route.workers()), "{} flaps", route.name());
         since.elapsed() > STEADY
     });
 }
