@@ -105,20 +105,20 @@ async fn work(
         settings: args.settings(),
         scopes: args.scopes().map(|scope| (scope, Sight::default())).collect(),
     };
-    let Some(lease) = args.candidate() else {
-        readiness.set(true);
+    let lease = args.candidate();
+    let api = match lease.as_ref().and_then(|lease| args.metrics_api_address(lease)) {
+        Some(address) => Some((listen(args.metrics_api).await?, address)),
+        None => None,
+    };
+    // One that waits for the Lease is as ready as it can be.
+    readiness.set(true);
+    let Some(lease) = lease else {
         tokio::select! {
             () = operator.act() => {}
             () = stop => {}
         }
         return Ok(());
     };
-    let api = match args.metrics_api_address(&lease) {
-        Some(address) => Some((listen(args.metrics_api).await?, address)),
-        None => None,
-    };
-    // One that waits for the Lease is as ready as it can be.
-    readiness.set(true);
     let Some((listener, address)) = api else {
         return operator.lead(&lease, std::future::pending(), stop).await;
     };

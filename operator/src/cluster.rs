@@ -32,7 +32,7 @@ use crate::names;
 use crate::observed::{Child, ChildKind, Family, Owner};
 use crate::plan::{Desired, Rejection};
 use crate::status::{self, Reason};
-pub use error::ClusterError;
+pub use error::{ClusterError, source_of};
 pub use events::Note;
 
 /// How long one call may take. kube has no limit of its own, and retries for many minutes.
@@ -83,6 +83,14 @@ fn as_it_is_now<K>(answer: Result<DeserializeGuard<K>, ClusterError>) -> Result<
         Ok(DeserializeGuard(object)) => Ok(object.ok()),
         Err(error) if error.is_gone() => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// How what is merged into an object is told to be the operator's.
+fn as_ourselves() -> PatchParams {
+    PatchParams {
+        field_manager: Some(names::FIELD_MANAGER.into()),
+        ..PatchParams::default()
     }
 }
 
@@ -266,10 +274,7 @@ impl Cluster {
             .collect();
         let patch = json!({"metadata": {"uid": uid, "annotations": annotations}});
         let api = self.dynamic(ChildKind::Pod, namespace);
-        let params = PatchParams {
-            field_manager: Some(names::FIELD_MANAGER.into()),
-            ..PatchParams::default()
-        };
+        let params = as_ourselves();
         match self
             .call_in_turn("patch", api.patch_metadata(name, &params, &Patch::Merge(&patch)))
             .await
@@ -288,10 +293,7 @@ impl Cluster {
     pub async fn scale(&self, owner: &Owner, name: &str, replicas: u16) -> Result<(), ClusterError> {
         let api = self.dynamic(ChildKind::StatefulSet, &owner.namespace);
         let patch = json!({"spec": {"replicas": replicas}});
-        let params = PatchParams {
-            field_manager: Some(names::FIELD_MANAGER.into()),
-            ..PatchParams::default()
-        };
+        let params = as_ourselves();
         self.call_in_turn("patch", api.patch(name, &params, &Patch::Merge(&patch)))
             .await
             .map(drop)
@@ -392,10 +394,7 @@ impl Cluster {
         }
         let (api, name) = self.one_of_ours::<TopicRoute>(meta);
         let patch = json!({"metadata": {"resourceVersion": meta.resource_version, "finalizers": finalizers}});
-        let params = PatchParams {
-            field_manager: Some(names::FIELD_MANAGER.into()),
-            ..PatchParams::default()
-        };
+        let params = as_ourselves();
         let written = self
             .call_in_turn("patch", api.patch(name, &params, &Patch::Merge(&patch)))
             .await;

@@ -48,15 +48,8 @@ impl Sight {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         };
-        let (load, rate) = self
-            .observed
-            .look(&owner, |family| sum(family, &self.workers))??;
-        Some(Flow {
-            namespace: owner.namespace,
-            name: owner.name,
-            load,
-            rate,
-        })
+        self.observed
+            .look(&owner, |family| flow(&owner, family, &self.workers))?
     }
 
     /// Of all routes of which every worker that runs has answered: with a part of them missing, a sum would have
@@ -64,31 +57,29 @@ impl Sight {
     pub fn flows(&self) -> Vec<Flow> {
         let mut flows = Vec::new();
         self.observed.visit(|owner, family| {
-            if owner.kind != names::kind::ROUTE {
-                return;
-            }
-            if let Some((load, rate)) = sum(family, &self.workers) {
-                flows.push(Flow {
-                    namespace: owner.namespace.clone(),
-                    name: owner.name.clone(),
-                    load,
-                    rate,
-                });
+            if owner.kind == names::kind::ROUTE {
+                flows.extend(flow(owner, family, &self.workers));
             }
         });
         flows
     }
 }
 
-/// Load and rate. None while that of a worker is not known, or there is none.
-fn sum(family: &Family, workers: &Workers) -> Option<(f64, f64)> {
+/// Of a route. None while that of a worker is not known, or there is none.
+fn flow(owner: &Owner, family: &Family, workers: &Workers) -> Option<Flow> {
     let mut sum = None;
     for (child, _) in plan::workers(family).filter(|(_, pod)| pod.ready && !pod.deleting) {
         let (its_load, its_rate) = workers.flow(&child.uid)?;
         let (load, rate) = sum.unwrap_or_default();
         sum = Some((load + its_load, rate + its_rate));
     }
-    sum
+    let (load, rate) = sum?;
+    Some(Flow {
+        namespace: owner.namespace.clone(),
+        name: owner.name.clone(),
+        load,
+        rate,
+    })
 }
 
 /// The same for Prometheus.

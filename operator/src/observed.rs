@@ -256,7 +256,7 @@ impl Observed {
 
     /// The children of an owner.
     pub fn family(&self, owner: &Owner) -> Family {
-        self.lock().get(owner).cloned().unwrap_or_default()
+        self.look(owner, Family::clone).unwrap_or_default()
     }
 
     /// Looks at the children of an owner, which are not copied; none if it has none.
@@ -266,12 +266,13 @@ impl Observed {
 
     /// The uids of an owner's workers.
     pub fn workers_of(&self, owner: &Owner) -> Vec<String> {
-        let families = self.lock();
-        let children = families.get(owner).into_iter().flat_map(BTreeMap::values);
-        children
-            .filter(|child| matches!(&child.seen, Seen::Pod(pod) if pod.is_worker()))
-            .map(|child| child.uid.clone())
-            .collect()
+        let uids = |family: &Family| {
+            let workers = family
+                .values()
+                .filter(|child| matches!(&child.seen, Seen::Pod(pod) if pod.is_worker()));
+            workers.map(|child| child.uid.clone()).collect()
+        };
+        self.look(owner, uids).unwrap_or_default()
     }
 
     /// All families, by owner.

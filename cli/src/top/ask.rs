@@ -6,9 +6,10 @@ use http_body_util::{BodyExt, Limited};
 use kube::Client;
 use kube::client::Body;
 use millrace_contract::status::Status;
+use millrace_operator::cluster::source_of;
 use serde::Deserialize;
 
-use super::error::{AskError, source_of};
+use super::error::AskError;
 
 /// How long a process may take. A worker that is well answers in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -18,7 +18,7 @@ pub(crate) enum Sort {
 /// The routes that are shown, when `room` rows are free, and how many are left out. Those that are not well come first
 /// then, and what is left is filled by the order asked for; of rates only those are known that the operator wrote last.
 pub(crate) fn choose(mut routes: Vec<RouteSeen>, sort: Sort, room: usize) -> (Vec<RouteSeen>, usize) {
-    routes.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    by_name(&mut routes);
     if routes.len() <= room {
         return (routes, 0);
     }
@@ -35,11 +35,15 @@ pub(crate) fn choose(mut routes: Vec<RouteSeen>, sort: Sort, room: usize) -> (Ve
 
 /// Puts routes whose workers have answered in order.
 pub(crate) fn order(routes: &mut [RouteSeen], sort: Sort) {
-    routes.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    by_name(routes);
     if sort == Sort::Rate {
         // Rates are finite; `total_cmp` orders whatever else a process might report.
         routes.sort_by(|a, b| row::received(b).total_cmp(&row::received(a)));
     }
+}
+
+fn by_name(routes: &mut [RouteSeen]) {
+    routes.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
 }
 
 /// Whether somebody is to look at it.

@@ -14,12 +14,13 @@ use kube::core::DeserializeGuard;
 use kube::{Client, Config, Resource, ResourceExt};
 use millrace_contract::LaneRecord;
 use millrace_crds::TopicRoute;
+use millrace_operator::cluster::source_of;
 use millrace_operator::names;
 use millrace_operator::observed::{self, PodSeen, Seen};
 use serde::de::DeserializeOwned;
 
 use super::ask::ask;
-use super::error::{AskError, TopError, source_of};
+use super::error::{AskError, TopError};
 use super::pod;
 use super::seen::{RouteSeen, Said, WorkerSeen};
 use crate::app::Top;

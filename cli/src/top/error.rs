@@ -74,12 +74,3 @@ pub(crate) enum AskError {
     #[error("{0}")]
     Failed(String),
 }
-
-/// The innermost cause: "connection refused" says more than "client error".
-pub(crate) fn source_of(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
-}

@@ -5,13 +5,12 @@ use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PostParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
 use serde_json::json;
 
-use super::{Cluster, ClusterError};
-use crate::names;
+use super::{Cluster, ClusterError, as_ourselves};
 
 impl Cluster {
     /// An APIService; none if it does not exist.
@@ -34,10 +33,7 @@ impl Cluster {
             "metadata": {"resourceVersion": service.metadata.resource_version},
             "spec": {"caBundle": bundle},
         });
-        let params = PatchParams {
-            field_manager: Some(names::FIELD_MANAGER.into()),
-            ..PatchParams::default()
-        };
+        let params = as_ourselves();
         let name = service.metadata.name.as_deref().unwrap_or_default();
         self.call("patch", api.patch(name, &params, &Patch::Merge(&patch)))
             .await

@@ -105,3 +105,12 @@ impl ClusterError {
         }
     }
 }
+
+/// The innermost cause: "connection refused" says more than "client error".
+pub fn source_of(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

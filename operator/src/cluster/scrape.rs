@@ -13,6 +13,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use millrace_contract::status::{RouteStatus, Status};
 
+use super::source_of;
 use crate::names;
 use crate::observed::{News, Observed, Owner, Workers};
 
@@ -129,13 +130,4 @@ async fn ask(
             && route.pod_uid.as_deref().is_none_or(|its| its == uid)
     });
     route.ok_or_else(|| format!("the process at {host} runs another route"))
-}
-
-/// The innermost cause: "connection refused" says more than "client error".
-fn source_of(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
