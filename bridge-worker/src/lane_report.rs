@@ -57,17 +57,7 @@ impl LaneReport {
     pub(crate) fn new(lane: u16, client_id: &str, revision: u64, late: BTreeSet<String>) -> Self {
         Self {
             inner: Mutex::new(Inner {
-                status: LaneStatus {
-                    lane,
-                    client_id: client_id.to_owned(),
-                    state: LaneState::Connecting,
-                    protocol_version: None,
-                    session_present: false,
-                    connections: 0,
-                    window: 0,
-                    oldest_unacked_ms: None,
-                    last_error: None,
-                },
+                status: LaneStatus::new(lane, client_id, LaneState::Connecting),
                 view: LaneView {
                     revision,
                     late,

@@ -189,17 +189,10 @@ const GOAL: Goal = Goal {
 fn pods(record: &LaneRecord) -> BTreeMap<u16, PodView> {
     let worker = |ordinal: u16| {
         let part = record.part_of(ordinal, None);
-        let lanes = part.lanes.into_iter().map(|lane| LaneStatus {
-            lane,
-            client_id: String::new(),
-            state: LaneState::Up,
-            protocol_version: None,
-            session_present: true,
-            connections: 1,
-            window: 0,
-            oldest_unacked_ms: None,
-            last_error: None,
-        });
+        let lanes = part
+            .lanes
+            .into_iter()
+            .map(|lane| LaneStatus::new(lane, "", LaneState::Up));
         let status = RouteStatus {
             generation: record.generation,
             lanes: lanes.collect(),

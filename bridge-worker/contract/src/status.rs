@@ -164,6 +164,23 @@ pub struct LaneStatus {
     pub last_error: Option<String>,
 }
 
+impl LaneStatus {
+    /// A lane that has never been connected.
+    pub fn new(lane: u16, client_id: impl Into<String>, state: LaneState) -> Self {
+        Self {
+            lane,
+            client_id: client_id.into(),
+            state,
+            protocol_version: None,
+            session_present: false,
+            connections: 0,
+            window: 0,
+            oldest_unacked_ms: None,
+            last_error: None,
+        }
+    }
+}
+
 /// What a lane is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LaneState {

@@ -54,17 +54,7 @@ impl Server {
 }
 
 fn snapshot() -> RouteSnapshot {
-    let lane = |lane, state| LaneStatus {
-        lane,
-        client_id: format!("millrace-x-{lane}"),
-        state,
-        protocol_version: None,
-        session_present: false,
-        connections: 0,
-        window: 0,
-        oldest_unacked_ms: None,
-        last_error: None,
-    };
+    let lane = |lane, state| LaneStatus::new(lane, format!("millrace-x-{lane}"), state);
     RouteSnapshot {
         status: RouteStatus {
             namespace: "plants".into(),

@@ -214,17 +214,10 @@ mod tests {
     }
 
     fn worker(states: &[(&str, LaneState)]) -> WorkerSeen {
-        let lanes = states.iter().enumerate().map(|(lane, (id, state))| LaneStatus {
-            lane: lane.try_into().unwrap(),
-            client_id: (*id).to_owned(),
-            state: *state,
-            protocol_version: None,
-            session_present: true,
-            connections: 1,
-            window: 0,
-            oldest_unacked_ms: None,
-            last_error: None,
-        });
+        let lanes = states
+            .iter()
+            .enumerate()
+            .map(|(lane, (id, state))| LaneStatus::new(lane.try_into().unwrap(), *id, *state));
         WorkerSeen {
             status: Some(RouteStatus {
                 lanes: lanes.collect(),

@@ -272,15 +272,10 @@ impl World {
     /// What a worker says: that it does what is written, and all is well, but for this.
     pub(crate) fn answers(self, worker: u16, but: impl FnOnce(&mut RouteStatus)) -> Self {
         let lane = |lane: u16| LaneStatus {
-            lane,
-            client_id: format!("millrace-6a3d0c1e-{lane}"),
-            state: LaneState::Up,
             protocol_version: Some("5".into()),
             session_present: true,
             connections: 1,
-            window: 0,
-            oldest_unacked_ms: None,
-            last_error: None,
+            ..LaneStatus::new(lane, format!("millrace-6a3d0c1e-{lane}"), LaneState::Up)
         };
         let plan = self.plan().unwrap();
         let lanes = (worker..plan.document.live.lanes.count).step_by(plan.workers.into());

@@ -77,19 +77,14 @@ pub(crate) fn status(
         .and_then(|text| serde_json::from_str::<LaneRecord>(&text).ok())
         .map(|record| record.part_of(ordinal, Some(uid)));
     let assignment = told.or(mounted).unwrap_or_default();
-    let lane = |lane: &u16, state| LaneStatus {
-        lane: *lane,
-        client_id: format!(
-            "{}-{}-{lane}",
-            settings.broker.client_id_prefix, settings.route.session_id
-        ),
-        state,
-        protocol_version: Some("5".into()),
-        session_present: true,
-        connections: 1,
-        window: 0,
-        oldest_unacked_ms: None,
-        last_error: None,
+    let lane = |lane: &u16, state| {
+        let (prefix, session) = (&settings.broker.client_id_prefix, &settings.route.session_id);
+        LaneStatus {
+            protocol_version: Some("5".into()),
+            session_present: true,
+            connections: 1,
+            ..LaneStatus::new(*lane, format!("{prefix}-{session}-{lane}"), state)
+        }
     };
     let lanes = assignment.lanes.iter().map(|number| lane(number, LaneState::Up));
     let left = assignment

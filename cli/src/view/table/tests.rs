@@ -4,15 +4,10 @@ use super::*;
 
 pub(crate) fn route(name: &str) -> RouteStatus {
     let lane = |lane| LaneStatus {
-        lane,
-        client_id: format!("millrace-x-{lane}"),
-        state: LaneState::Up,
-        protocol_version: None,
-        session_present: false,
         connections: 1,
         window: 3,
         oldest_unacked_ms: Some(4),
-        last_error: None,
+        ..LaneStatus::new(lane, format!("millrace-x-{lane}"), LaneState::Up)
     };
     RouteStatus {
         namespace: "plant".into(),
