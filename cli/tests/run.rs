@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use millrace_testkit::{no_forks, spawn};
 use mqtt5::broker::config::{StorageBackend, StorageConfig};
 use mqtt5::broker::{BrokerConfig, MqttBroker};
 use rdkafka::mocking::MockCluster;
@@ -61,13 +62,9 @@ impl Run {
     fn start(broker: SocketAddr, bootstrap: &str, to: &str) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let manifests = manifests(dir.path(), broker, bootstrap, to);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_millrace"))
-            .arg("run")
-            .arg("-f")
-            .arg(manifests)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("millrace runs");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
+        command.arg("run").arg("-f").arg(manifests).stdout(Stdio::piped());
+        let mut child = spawn(&mut command).expect("millrace runs");
         let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         Self {
             child,
@@ -101,9 +98,8 @@ impl Run {
 
     /// Sends SIGTERM.
     fn terminate(&self) {
-        let status = Command::new("kill")
-            .args(["-TERM", &self.child.id().to_string()])
-            .status();
+        let pid = self.child.id().to_string();
+        let status = spawn(Command::new("kill").args(["-TERM", &pid])).and_then(|mut kill| kill.wait());
         assert!(status.is_ok_and(|status| status.success()));
     }
 
@@ -191,7 +187,11 @@ fn a_second_signal_gives_up_and_says_how_many_messages_stay_at_the_broker() {
     let (broker, kafka) = (broker(), kafka());
     let mut run = Run::start(broker, &kafka.bootstrap_servers(), "topic: readings");
     run.ready();
-    kafka.broker_down(1).expect("the broker goes");
+    {
+        // It takes its port again, and ends this process when it cannot.
+        let _no_copy = no_forks();
+        kafka.broker_down(1).expect("the broker goes");
+    }
     publish(broker, "readings/saw", 20);
     run.line("in flight", |line| line["waiting"] == 20);
     run.terminate();

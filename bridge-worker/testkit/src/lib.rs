@@ -27,10 +27,11 @@
 //! | [`Observer`] | reads Kafka from the beginning and keeps account of it |
 //! | [`check`] | compares the two accounts |
 //! | [`ScriptedBroker`] | an MQTT broker that does exactly what a test says |
-//! | [`Process`], [`wait_until`], [`Port`] | small helpers |
+//! | [`Process`], [`wait_until`], [`Port`], [`no_forks`] | small helpers |
 
 mod bits;
 mod check;
+mod forks;
 mod kafka;
 mod mosquitto;
 mod observer;
@@ -44,6 +45,7 @@ mod wait;
 pub mod wire;
 
 pub use check::{Findings, Verdict, check};
+pub use forks::{no_forks, spawn};
 pub use kafka::{Consumed, Kafka, KafkaBuilder, consume};
 pub use mosquitto::{Mosquitto, MosquittoBuilder};
 pub use observer::{Observer, Records, Seen};

@@ -1,5 +1,6 @@
 //! A real mosquitto.
 
+use crate::forks::spawn;
 use crate::port::Port;
 use crate::process::{Process, Usage, temp_folder};
 use std::fmt::Write;
@@ -252,7 +253,7 @@ fn set_password(folder: &Path, create: bool, name: &str, password: &str) {
         .arg("-b")
         .args(create.then_some("-c"))
         .arg(folder.join("passwords"));
-    let done = command.args([name, password]).status();
+    let done = spawn(command.args([name, password])).and_then(|mut child| child.wait());
     assert!(
         done.is_ok_and(|status| status.success()),
         "mosquitto_passwd failed; run make test-deps"

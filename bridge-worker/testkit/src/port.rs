@@ -1,5 +1,6 @@
 //! Ports that a server can be stopped and started on without anybody else taking them in between.
 
+use crate::forks::no_forks;
 use std::fs::{File, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -13,7 +14,7 @@ const COUNT: u16 = 15_000;
 ///
 /// ```
 /// let port = millrace_testkit::Port::free();
-/// let listener = std::net::TcpListener::bind(port.address()).unwrap();
+/// let listener = port.listen();
 /// assert_eq!(listener.local_addr().unwrap().port(), port.number());
 /// ```
 #[derive(Debug)]
@@ -57,6 +58,16 @@ impl Port {
             number,
             reservation: file,
         })
+    }
+
+    /// Listens on it.
+    ///
+    /// # Panics
+    /// When somebody listens on it.
+    #[track_caller]
+    pub fn listen(&self) -> TcpListener {
+        let _no_copy = no_forks();
+        TcpListener::bind(self.address()).expect("listening on a reserved port")
     }
 
     /// The number.

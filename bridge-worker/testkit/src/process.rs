@@ -3,6 +3,7 @@
 mod reaper;
 mod usage;
 
+use crate::forks;
 use crate::wait::{holds_within, wait_until};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::{File, OpenOptions};
@@ -64,8 +65,7 @@ impl Process {
             .stdout(append(&stdout))
             .stderr(append(&stderr))
             .process_group(0);
-        let child = command
-            .spawn()
+        let child = forks::spawn(&mut command)
             .unwrap_or_else(|error| panic!("{name}: cannot start {command:?}: {error}"));
         let pid = Pid::from_child(&child);
         reaper::watch(pid);

@@ -78,7 +78,7 @@ impl Proxy {
     /// When no port can be opened.
     pub fn to(target: SocketAddr) -> Proxy {
         let port = Port::free();
-        let listener = TcpListener::bind(port.address()).expect("listening on a reserved port");
+        let listener = port.listen();
         listener.set_nonblocking(true).expect("a non-blocking listener");
         let shared = Arc::new(Shared::default());
         thread::spawn({

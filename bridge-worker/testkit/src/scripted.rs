@@ -82,7 +82,7 @@ impl ScriptedBroker {
 
     /// Listens again after [`ScriptedBroker::refuse`].
     pub fn listen(&self) {
-        let listener = TcpListener::bind(self.address()).expect("listening on a reserved port");
+        let listener = self.port.listen();
         listener.set_nonblocking(true).expect("a non-blocking listener");
         *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(listener);
     }

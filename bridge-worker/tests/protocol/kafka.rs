@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use millrace_testkit::{Consumed, consume};
+use millrace_testkit::{Consumed, consume, no_forks};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::mocking::MockCluster;
@@ -137,6 +137,8 @@ impl MockKafka {
 
     /// Every connection is cut, and none is accepted.
     pub(crate) fn go_away(&self) {
+        // It takes its ports again, and ends this process when it cannot.
+        let _no_copy = no_forks();
         self.cluster.broker_down(-1).expect("brokers");
     }
 

@@ -62,7 +62,7 @@ impl Tap {
     #[track_caller]
     pub fn to(target: SocketAddr, acks: Acks) -> Tap {
         let port = Port::free();
-        let listener = TcpListener::bind(port.address()).expect("listening on a reserved port");
+        let listener = port.listen();
         let shared = Arc::new(Shared {
             acks,
             counts: Mutex::default(),

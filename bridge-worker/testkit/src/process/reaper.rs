@@ -4,6 +4,7 @@
 //! shell, in a process group of its own, reads what exists from a pipe; the pipe closes with the test process, whatever
 //! ends it, and the shell clears up what is left.
 
+use crate::forks;
 use rustix::process::Pid;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -43,15 +44,14 @@ pub(super) fn watch_folder(folder: &Path) {
 fn tell(what: &str, item: impl std::fmt::Display) {
     static REAPER: OnceLock<Mutex<Child>> = OnceLock::new();
     let reaper = REAPER.get_or_init(|| {
-        let child = Command::new("sh")
+        let mut shell = Command::new("sh");
+        shell
             .args(["-c", SCRIPT])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .expect("starting a shell");
-        Mutex::new(child)
+            .process_group(0);
+        Mutex::new(forks::spawn(&mut shell).expect("starting a shell"))
     });
     let mut reaper = reaper.lock().unwrap_or_else(PoisonError::into_inner);
     let input = reaper.stdin.as_mut().expect("the shell's input");
