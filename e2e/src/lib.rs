@@ -13,6 +13,7 @@ mod brokers;
 mod forward;
 mod kubectl;
 mod namespace;
+mod pauses;
 mod plant;
 mod release;
 mod route;
@@ -23,11 +24,12 @@ pub use brokers::{BROKERS, Brokers, Mqtt};
 pub use forward::Forward;
 pub use kubectl::{get, kubectl, try_kubectl, try_kubectl_with};
 pub use namespace::{Namespace, restrict};
+pub use pauses::pauses;
 pub use plant::{Plant, RATE, login};
 pub use release::{OperatorAway, Release, SYSTEM, helm};
 pub use route::{Manifests, RouteHandle};
 pub use sessions::{end_session, has_session};
-pub use workers::{Process, docker, kill_worker, node_of, wait_restarted};
+pub use workers::{Process, are_ready, docker, kill_worker, node_of, wait_restarted};
 
 use std::time::Duration;
 

@@ -2,8 +2,10 @@ use std::ops::Range;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use millrace_contract::LaneRecord;
 use millrace_crds::{SessionSource, TopicRoute, session_id};
 use millrace_testkit::{now_micros, wait_until};
+use serde::de::DeserializeOwned;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::namespace::Namespace;
@@ -156,6 +158,26 @@ impl<'n> RouteHandle<'n> {
         let route = self.get().expect("the route");
         let id = session_id(&route, SessionSource::Uid).expect("a uid");
         lanes.map(|lane| format!("millrace-{id}-{lane}")).collect()
+    }
+
+    /// Asks for so many workers, as a user would.
+    pub fn scale(&self, workers: usize) {
+        let route = format!("topicroute/{}", self.name);
+        let replicas = format!("--replicas={workers}");
+        self.namespace.kubectl(&["scale", &route, &replicas]);
+    }
+
+    /// Who owns which lane, as the operator has written it last.
+    pub fn record(&self) -> Option<LaneRecord> {
+        self.written("lanes", "record")
+    }
+
+    /// What the operator has written last under a key of one of the route's ConfigMaps.
+    pub fn written<T: DeserializeOwned>(&self, map: &str, key: &str) -> Option<T> {
+        let map = format!("{}-{map}", self.name);
+        let path = format!("jsonpath={{.data['{key}\\.json']}}");
+        let json = self.namespace.kubectl(&["get", "configmap", &map, "-o", &path]);
+        serde_json::from_str(&json).ok()
     }
 
     /// A condition.

@@ -22,6 +22,13 @@ pub fn node_of(namespace: &Namespace, pod: &str) -> String {
     namespace.kubectl(&["get", pod, "-o", "jsonpath={.spec.nodeName}"])
 }
 
+/// Whether so many pods that a selector finds are there, all of them ready.
+pub fn are_ready(namespace: &str, selector: &str, pods: usize) -> bool {
+    let ready = "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}";
+    let ready = kubectl(&["get", "pods", "-n", namespace, "-l", selector, "-o", ready]);
+    ready.split_whitespace().eq(std::iter::repeat_n("True", pods))
+}
+
 /// Waits until the kubelet has started the worker in a pod again.
 pub fn wait_restarted(namespace: &Namespace, pod: &str) {
     let restarts = "jsonpath={.status.containerStatuses[0].restartCount}";

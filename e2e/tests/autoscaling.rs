@@ -10,7 +10,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use millrace_e2e::{
-    Brokers, Manifests, Namespace, Release, RouteHandle, SOON, SYSTEM, kubectl, try_kubectl, try_kubectl_with,
+    Brokers, Manifests, Namespace, Release, RouteHandle, SOON, SYSTEM, are_ready, kubectl, try_kubectl,
+    try_kubectl_with,
 };
 use millrace_testkit::{Observer, Publisher, Report, check, wait_until};
 use serde_json::{Value, json};
@@ -107,26 +108,23 @@ impl<'n> Scaled<'n> {
         asked.parse().unwrap()
     }
 
+    fn route(&self) -> RouteHandle<'_> {
+        RouteHandle::new(self.namespace, self.name())
+    }
+
     fn scale(&self, workers: usize) {
-        let replicas = format!("--replicas={workers}");
-        let path = format!("topicroute/{}", self.name());
-        self.namespace.kubectl(&["scale", &path, &replicas]);
+        self.route().scale(workers);
         let selector = format!(
             "app.kubernetes.io/instance={},app.kubernetes.io/component=worker",
             self.name()
         );
-        let ready = "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}";
         wait_until(SOON, &format!("{workers} workers to be ready"), || {
-            let ready = self
-                .namespace
-                .kubectl(&["get", "pods", "-l", &selector, "-o", ready]);
-            ready.split_whitespace().collect::<Vec<_>>() == vec!["True"; workers]
+            are_ready(self.namespace.name(), &selector, workers)
         });
     }
 
     /// CPU time that all workers have used, by what they say themselves.
     fn cpu(&self) -> f64 {
-        let route = RouteHandle::new(self.namespace, self.name());
         let of_worker = |pod: String| {
             let pod = pod.trim_start_matches("pod/");
             let namespace = self.namespace.name();
@@ -137,7 +135,7 @@ impl<'n> Scaled<'n> {
                 .find_map(|line| line.strip_prefix("process_cpu_seconds_total "));
             line.unwrap().parse::<f64>().unwrap()
         };
-        route.pods().into_iter().map(of_worker).sum()
+        self.route().pods().into_iter().map(of_worker).sum()
     }
 
     /// CPU that all workers use now, in cores.
@@ -327,11 +325,10 @@ fn autoscalers_give_routes_the_workers_that_their_loads_ask_for() {
             .map(|(at, size)| format!("{size} at {} s", at.saturating_duration_since(start).as_secs()))
             .collect();
         eprintln!("{}: {}", route.name(), told.join(", "));
-        let turns = sizes
+        let peaks = sizes
             .windows(3)
-            .filter(|three| (three[1].1 > three[0].1) != (three[2].1 > three[1].1));
-        // At the beginning a worker may go that is not needed.
-        assert!(turns.count() <= 2, "it rises once, and falls once");
+            .filter(|three| three[0].1 < three[1].1 && three[1].1 > three[2].1);
+        assert_eq!(peaks.count(), 1, "it rises once, and falls once");
     }
 
     by_cpu.rest();

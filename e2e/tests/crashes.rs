@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use millrace_contract::status::LaneState;
 use millrace_contract::{LaneRecord, Ownership};
-use millrace_e2e::{Plant, Process, SOON, SYSTEM, kubectl};
-use millrace_testkit::{Records, wait_until};
+use millrace_e2e::{Plant, Process, SOON, SYSTEM, are_ready, kubectl, pauses};
+use millrace_testkit::wait_until;
 
 const LANES: u16 = 8;
 /// `timeouts.failover` and five seconds.
@@ -124,9 +124,7 @@ impl Stage {
     }
 
     fn scale(&self, workers: usize) {
-        let replicas = format!("--replicas={workers}");
-        let namespace = self.plant.namespace();
-        namespace.kubectl(&["scale", "topicroute/crashes", &replicas]);
+        self.plant.route().scale(workers);
     }
 
     fn worker(&self, ordinal: usize) -> Process {
@@ -141,10 +139,7 @@ impl Stage {
     }
 
     fn record(&self) -> LaneRecord {
-        let path = "jsonpath={.data['record\\.json']}";
-        let namespace = self.plant.namespace();
-        let json = namespace.kubectl(&["get", "configmap", "crashes-lanes", "-o", path]);
-        serde_json::from_str(&json).unwrap()
+        self.plant.route().record().unwrap()
     }
 
     fn wait(&self, what: &str, is: impl Fn(&LaneRecord) -> bool) {
@@ -187,12 +182,9 @@ impl Stage {
             for pod in pods.split_whitespace() {
                 kubectl(&["delete", "pod", "-n", namespace, pod]);
             }
-            let all_ready = || {
-                let ready = "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}";
-                let ready = kubectl(&["get", "pods", "-n", namespace, "-l", &selector, "-o", ready]);
-                !ready.is_empty() && ready.split_whitespace().all(|ready| ready == "True")
-            };
-            wait_until(SOON, "pods in place of those that were killed", all_ready);
+            wait_until(SOON, "a pod in place of one that was killed", || {
+                are_ready(namespace, &selector, 1)
+            });
         }
     }
 
@@ -259,24 +251,13 @@ fn replay(crashes: &[Crash]) {
         stage.settle(2);
     }
     let (verdict, records) = stage.plant.finish();
-    let longest = longest_gap(&records);
+    let pauses = pauses(&records, LANES);
+    let longest = pauses.values().flatten().map(|pause| pause.end - pause.start);
+    let longest = longest.max().unwrap();
     eprintln!(
         "the longest time without a message of a filter: {:.1} s; {} records were written twice",
         longest as f64 / 1e3,
         verdict.duplicates
     );
     assert!(longest <= GAP_MS, "{longest} ms");
-}
-
-/// The longest time in milliseconds that Kafka got nothing of one of the eight filters.
-fn longest_gap(records: &Records) -> i64 {
-    let mut times: BTreeMap<u32, Vec<i64>> = BTreeMap::new();
-    for record in records.seen() {
-        times.entry(record.id.key % 8).or_default().push(record.timestamp);
-    }
-    let longest = times.into_values().filter_map(|mut times| {
-        times.sort_unstable();
-        times.windows(2).map(|pair| pair[1] - pair[0]).max()
-    });
-    longest.max().unwrap()
 }

@@ -3,16 +3,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 use millrace_contract::{LaneRecord, Ownership};
 use millrace_e2e::{
     Brokers, Manifests, Mqtt, Namespace, OperatorAway, Plant, RouteHandle, SOON, end_session, has_session,
+    pauses,
 };
 use millrace_testkit::{Records, Verdict, now_micros, wait_until};
-use serde::de::DeserializeOwned;
 
 const LANES: u16 = 8;
 /// Workers, in one cycle after another.
@@ -76,14 +76,14 @@ fn one_worker_less(naive: bool) -> Verdict {
     };
     let before = sessions();
     let away = naive.then(OperatorAway::start);
-    let scale = |what: &str| plant.namespace().kubectl(&["scale", what, "--replicas=1"]);
     if naive {
-        scale("statefulset/fewer-worker");
+        let set = ["scale", "statefulset/fewer-worker", "--replicas=1"];
+        plant.namespace().kubectl(&set);
         let pod = ["delete", "pod", "fewer-worker-1", "--ignore-not-found"];
         let at_once = ["--force", "--grace-period=0"];
         plant.namespace().kubectl(&[&pod[..], &at_once].concat());
     } else {
-        scale("topicroute/fewer");
+        plant.route().scale(1);
     }
     wait_until(SOON, "one worker", || plant.statuses().len() == 1);
     plant.wait_acknowledged();
@@ -141,8 +141,8 @@ fn lanes_that_are_changed_lose_nothing() {
 
 /// Whether such lanes, and no others, are owned, and nothing of before is remembered.
 fn are_settled(plant: &Plant, lanes: u16, ordering: &str) -> bool {
-    let live: Option<serde_json::Value> = read(plant, "live", "live");
-    let (Some(live), Some(record)) = (live, record(plant)) else {
+    let live: Option<serde_json::Value> = plant.route().written("live", "live");
+    let (Some(live), Some(record)) = (live, plant.route().record()) else {
         return false;
     };
     let wanted = serde_json::json!({"count": lanes, "ordering": ordering});
@@ -157,20 +157,6 @@ fn are_owned(record: &LaneRecord) -> bool {
     owners.all(|owner| owner.state == Ownership::Owned)
 }
 
-/// Who owns which lane, as the operator has written it last.
-fn record(plant: &Plant) -> Option<LaneRecord> {
-    read(plant, "lanes", "record")
-}
-
-fn read<T: DeserializeOwned>(plant: &Plant, map: &str, key: &str) -> Option<T> {
-    let map = format!("{}-{map}", plant.manifests().name);
-    let path = format!("jsonpath={{.data['{key}\\.json']}}");
-    let json = plant
-        .namespace()
-        .kubectl(&["get", "configmap", &map, "-o", &path]);
-    serde_json::from_str(&json).ok()
-}
-
 fn scale(server: Mqtt, ordering: &'static str, cycles: usize) {
     let brokers = Arc::new(Brokers::start_with(server));
     let sessions_before = brokers.sessions();
@@ -183,22 +169,19 @@ fn scale(server: Mqtt, ordering: &'static str, cycles: usize) {
     let mut moves = Vec::new();
     let mut workers = 1;
     for size in SIZES.repeat(cycles) {
-        let before = record(&plant).unwrap();
-        let replicas = format!("--replicas={size}");
-        plant
-            .namespace()
-            .kubectl(&["scale", "topicroute/scaling", &replicas]);
+        let before = plant.route().record().unwrap();
+        plant.route().scale(size);
         let since = now();
         wait_until(SOON, &format!("{size} workers to share the lanes"), || {
             let statuses = plant.statuses();
             statuses.len() == size
-                && are_owned(&record(&plant).unwrap())
+                && are_owned(&plant.route().record().unwrap())
                 && statuses
                     .iter()
                     .all(|status| status.lanes.len() >= usize::from(LANES) / size)
         });
         plant.route().wait_ready();
-        let after = record(&plant).unwrap();
+        let after = plant.route().record().unwrap();
         moves.extend(Move::all(&before, &after, workers, &(since..now())));
         workers = size;
         plant.wait_flow(&format!("{size} workers"));
@@ -262,7 +245,7 @@ fn now() -> i64 {
 
 /// No lane is without a reader for long, and a worker that runs takes over soon.
 fn assert_soon(records: &Records, moves: &[Move]) {
-    let pauses = pauses(records);
+    let pauses = pauses(records, LANES);
     let long = pauses.values().flatten().map(|pause| pause.end - pause.start);
     let long = long.filter(|pause| *pause > 300);
     assert_short("a lane was not read for more than 300 ms", long.collect(), 3_000);
@@ -295,27 +278,12 @@ fn assert_short(what: &str, mut times: Vec<i64>, p99: i64) {
     assert!(longest <= 5_000, "{text}");
 }
 
-/// From one message of a lane to the next, for each lane. A record has the time at which the worker received its message.
-fn pauses(records: &Records) -> BTreeMap<u16, Vec<Range<i64>>> {
-    let mut times: BTreeMap<u16, Vec<i64>> = BTreeMap::new();
-    for record in records.seen() {
-        let lane = u16::try_from(record.id.key % u32::from(LANES)).unwrap();
-        times.entry(lane).or_default().push(record.timestamp);
-    }
-    let pauses = times.into_iter().map(|(lane, mut times)| {
-        times.sort_unstable();
-        (lane, times.windows(2).map(|pair| pair[0]..pair[1]).collect())
-    });
-    pauses.collect()
-}
-
 /// The broker keeps what comes meanwhile, and the route says for how long.
 #[test]
 #[ignore = "needs a cluster: make e2e-full"]
 fn a_route_without_workers_gets_what_came_meanwhile() {
     let plant = Plant::start("zero", |_| {});
-    let scale = |replicas: &str| plant.namespace().kubectl(&["scale", "topicroute/zero", replicas]);
-    scale("--replicas=0");
+    plant.route().scale(0);
     wait_until(SOON, "all workers to be gone", || plant.route().pods().is_empty());
     let warning = plant.route().wait_for("Warning", "True", "BrokerBuffering", SOON);
     assert!(
@@ -329,7 +297,7 @@ fn a_route_without_workers_gets_what_came_meanwhile() {
     });
     let arrived = plant.observer().distinct();
     assert!(arrived < since + 5_000, "nobody reads");
-    scale("--replicas=2");
+    plant.route().scale(2);
     plant.wait_flow("workers are back");
     plant.route().wait_ready();
     let (verdict, _) = plant.finish();
@@ -357,6 +325,6 @@ fn what_else_scales_the_workers_is_named_and_set_back() {
     wait_until(SOON, "two workers again", || route.pods().len() == 2);
     route.wait_ready();
     // Whoever scales the route is welcome.
-    namespace.kubectl(&["scale", "topicroute/conflict", "--replicas=3"]);
+    route.scale(3);
     wait_until(SOON, "three workers", || route.pods().len() == 3);
 }
