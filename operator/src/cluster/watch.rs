@@ -162,7 +162,7 @@ where
                 }
                 Ok(Event::InitDone) => {
                     observed.mark_listed(kind);
-                    observed.retain(kind, &listed)
+                    observed.retain(kind, &std::mem::take(&mut listed))
                 }
                 Ok(Event::Apply(object)) => observed
                     .apply(kind, object.meta(), see(&object))

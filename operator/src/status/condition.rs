@@ -80,6 +80,11 @@ impl<'a> Conditions<'a> {
         });
     }
 
+    /// Whether there was one of this kind before, true or not.
+    pub fn has_been(&self, kind: &str) -> bool {
+        self.before(kind).is_some()
+    }
+
     fn before(&self, kind: &str) -> Option<&'a Condition> {
         self.old.iter().find(|condition| condition.type_ == kind)
     }

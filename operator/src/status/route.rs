@@ -17,7 +17,7 @@ use crate::plan::{Plan, Rejection, Rollout};
 const CONFLICT: SignedDuration = SignedDuration::from_mins(5);
 
 /// What keeps a route that works from taking more, and that more workers do not change: conditions of their own, so that
-/// alerts and `kubectl wait` can be about them.
+/// alerts and `kubectl wait` can be about them. A route that was never limited does not have them.
 const LIMITS: [(&str, WorkerReason, &str); 2] = [
     (
         "WindowLimited",
@@ -139,7 +139,8 @@ pub fn route(facts: &RouteFacts<'_>) -> TopicRouteStatus {
     for (kind, limit, free) in LIMITS {
         match problem(facts, |reason| reason == limit) {
             Some(limit) => conditions.set(kind, Some(true), limit.reason.into(), limit.message),
-            None => conditions.set(kind, Some(false), Reason::Healthy, free),
+            None if conditions.has_been(kind) => conditions.set(kind, Some(false), Reason::Healthy, free),
+            None => {}
         }
     }
     let stalled = stalled(facts);
