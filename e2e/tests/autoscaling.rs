@@ -141,8 +141,18 @@ impl<'n> Scaled<'n> {
         self.route().pods().into_iter().map(of_worker).sum()
     }
 
-    /// CPU that all workers use now, in cores.
+    /// CPU that all workers use, in cores, when that has become steady: lanes that have just moved take more.
     fn cores(&self) -> f64 {
+        let mut last = f64::NAN;
+        wait_until(SOON, "a steady load", || {
+            let before = std::mem::replace(&mut last, self.cores_now());
+            (last / before - 1.0).abs() < 0.1
+        });
+        last
+    }
+
+    /// CPU that all workers use now, in cores.
+    fn cores_now(&self) -> f64 {
         let (start, before) = (Instant::now(), self.cpu());
         wait_until(SOON, "the load to be measured", || {
             start.elapsed() > Duration::from_secs(15)
