@@ -7,7 +7,7 @@ use crate::wait::wait_until;
 use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use std::{env, fs, io};
+use std::{fs, io};
 
 /// For a program to be loaded.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -44,11 +44,11 @@ pub fn spawn(command: &mut Command) -> io::Result<Child> {
 
 /// Whether a process that was started runs its program, or has already ended: then the kernel has closed its copies.
 fn runs(pid: u32) -> bool {
-    let Ok(program) = fs::read_link(format!("/proc/{pid}/exe")) else {
-        return true;
-    };
+    // Until it runs its program it shares our memory, and with it these addresses, which are random for each program.
+    let vector = |process: &str| fs::read(format!("/proc/{process}/auxv")).unwrap_or_default();
+    let theirs = vector(&pid.to_string());
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-    env::current_exe().is_ok_and(|ours| ours != program) && has_mapped(&maps)
+    theirs.is_empty() || (theirs != vector("self") && has_mapped(&maps))
 }
 
 /// Whether a program has mapped something itself: its libraries, or without those, as in Go, its heap. The kernel maps no
