@@ -23,9 +23,11 @@ const HIGH: f64 = 3_000.0;
 const WINDOW: Duration = Duration::from_secs(30);
 /// Beyond that, either way.
 const PROMPT: Duration = Duration::from_secs(60);
-/// Up by CPU. The first sample may have been taken while the load changed, and asks for a part of what is needed; the
-/// autoscaler then counts the worker that it adds as idle until two samples of it have been taken, which is 30 s later.
-const IN_TWO_STEPS: Duration = Duration::from_secs(75);
+/// Up by CPU. The first sample may have been taken while the load changed, and asks for a part of what is needed, 30 s
+/// after the change at the latest. The autoscaler then counts the worker that it adds as idle until it has two samples
+/// that were taken after it was ready: a kubelet takes one in 10 to 15 s, metrics-server fetches them every 10 s, the
+/// autoscaler looks every 15 s.
+const IN_TWO_STEPS: Duration = Duration::from_secs(90);
 /// For so long a size that has been reached is looked at.
 const STEADY: Duration = Duration::from_secs(30);
 
