@@ -1,10 +1,12 @@
 //! Who asks. The API server, which passes on what it has authenticated itself: it shows a certificate of an authority that
 //! it has published beforehand, and names the user in headers.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use axum::http::HeaderMap;
 use k8s_openapi::api::core::v1::ConfigMap;
+use percent_encoding::percent_decode_str;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -90,7 +92,7 @@ impl FrontProxy {
         for header in headers.keys() {
             let key = self.extra.iter().find_map(|prefix| {
                 let prefix = prefix.to_ascii_lowercase();
-                header.as_str().strip_prefix(&prefix).map(str::to_owned)
+                header.as_str().strip_prefix(&prefix).map(decoded)
             });
             if let Some(key) = key {
                 extra.entry(key).or_default().extend(values(header.as_str()));
@@ -102,6 +104,12 @@ impl FrontProxy {
             extra,
         })
     }
+}
+
+/// A key of the user's extra fields out of a header's name, which has what no name may have as `%2f`.
+fn decoded(key: &str) -> String {
+    let decoded = percent_decode_str(key).decode_utf8();
+    decoded.map_or_else(|_| key.to_owned(), Cow::into_owned)
 }
 
 fn roots(pem: &str) -> Result<RootCertStore, NoFrontProxy> {
@@ -151,6 +159,8 @@ mod tests {
             ("x-remote-group", "system:serviceaccounts"),
             ("x-remote-group", "system:authenticated"),
             ("x-remote-extra-scopes", "a"),
+            ("x-remote-extra-authentication.kubernetes.io%2fnode-name", "n1"),
+            ("x-remote-extra-%ff", "b"),
             ("accept", "application/json"),
         ] {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -160,7 +170,14 @@ mod tests {
             Some(User {
                 name: "system:serviceaccount:kube-system:hpa".into(),
                 groups: vec!["system:serviceaccounts".into(), "system:authenticated".into()],
-                extra: [("scopes".to_owned(), vec!["a".to_owned()])].into(),
+                extra: [
+                    ("scopes", "a"),
+                    ("authentication.kubernetes.io/node-name", "n1"),
+                    // Not UTF-8: taken as it is.
+                    ("%ff", "b"),
+                ]
+                .map(|(key, value)| (key.to_owned(), vec![value.to_owned()]))
+                .into(),
             })
         );
         headers.remove("x-remote-user");
