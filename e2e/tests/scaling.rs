@@ -172,6 +172,8 @@ fn scale(server: Mqtt, ordering: &'static str, cycles: usize) {
         let before = plant.route().record().unwrap();
         plant.route().scale(size);
         let since = now();
+        // One process that watches: asking again and again would take a core from what is measured.
+        plant.route().wait_ready();
         wait_until(SOON, &format!("{size} workers to share the lanes"), || {
             let statuses = plant.statuses();
             statuses.len() == size
@@ -180,7 +182,6 @@ fn scale(server: Mqtt, ordering: &'static str, cycles: usize) {
                     .iter()
                     .all(|status| status.lanes.len() >= usize::from(LANES) / size)
         });
-        plant.route().wait_ready();
         let after = plant.route().record().unwrap();
         moves.extend(Move::all(&before, &after, workers, &(since..now())));
         workers = size;

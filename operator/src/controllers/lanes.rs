@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::try_join_all;
 use kube::runtime::controller::Action;
 use millrace_contract::{LaneRecord, Ownership};
 use millrace_crds::TopicRoute;
@@ -34,6 +35,7 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
     // Something follows from what workers say next.
     let moving = retired || record.lanes.iter().any(|owner| owner.state != Ownership::Owned);
     let mut waiting = false;
+    let mut told = Vec::new();
     for (child, pod) in plan::workers(&family) {
         if pod.deleting {
             continue;
@@ -42,8 +44,10 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
         let settled = is_settled(&worker, &record, live);
         context.workers.watch(&child.uid, moving || !settled);
         waiting |= !settled;
-        tell(&record, live, child, pod, &owner.namespace, context).await?;
+        told.push(tell(&record, live, child, pod, &owner.namespace, context));
     }
+    // All at once: a lane that moves waits for the last of them.
+    try_join_all(told).await?;
     let next = if waiting || moving { AGAIN } else { RESYNC };
     let lost = context
         .silences
