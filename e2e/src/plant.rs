@@ -1,6 +1,8 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use millrace_contract::status::{RouteStatus, Status};
 use millrace_testkit::{Observer, Publisher, Records, Verdict, check, now_micros, wait_until};
 
@@ -131,6 +133,30 @@ impl Plant {
             Some(status.routes)
         });
         asked.flatten().collect()
+    }
+
+    /// When each lane was connected first after a moment, as the workers that there are have logged it; both in milliseconds
+    /// since the Unix epoch.
+    pub fn connected_since(&self, moment: i64) -> BTreeMap<u16, i64> {
+        let pods = self.of_workers(".metadata.name").into_iter();
+        // A pod that is about to go may be gone.
+        let logs = pods.filter_map(|pod| try_kubectl(&["logs", "-n", self.namespace.name(), &pod]).ok());
+        let mut connected = BTreeMap::new();
+        for line in logs.collect::<String>().lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+            if line["message"] != "connected to the MQTT broker" {
+                continue;
+            }
+            let (client_id, at) = (line["client_id"].as_str(), line["timestamp"].as_str());
+            let lane = client_id.and_then(|id| id.rsplit_once('-')?.1.parse().ok());
+            let at: Option<Timestamp> = at.and_then(|at| at.parse().ok());
+            let (lane, at) = lane.zip(at).unwrap_or_else(|| panic!("{line}"));
+            if at.as_millisecond() >= moment {
+                let first = connected.entry(lane).or_insert(at.as_millisecond());
+                *first = at.as_millisecond().min(*first);
+            }
+        }
+        connected
     }
 
     /// Waits until Kafka has what was acknowledged by now, and two seconds of load more.

@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::sync::Arc;
 
 use millrace_contract::{LaneRecord, Ownership};
@@ -183,7 +182,7 @@ fn scale(server: Mqtt, ordering: &'static str, cycles: usize) {
                     .all(|status| status.lanes.len() >= usize::from(LANES) / size)
         });
         let after = plant.route().record().unwrap();
-        moves.extend(Move::all(&before, &after, workers, &(since..now())));
+        moves.extend(Move::all(&before, &after, workers, since, &plant));
         workers = size;
         plant.wait_flow(&format!("{size} workers"));
     }
@@ -220,20 +219,23 @@ fn scale(server: Mqtt, ordering: &'static str, cycles: usize) {
 /// A lane that went from one running worker to another.
 struct Move {
     lane: u16,
-    /// From when the API server had the number of workers until the route was ready with it, in milliseconds since the
-    /// Unix epoch.
-    during: Range<i64>,
+    /// When the API server had the number of workers, and when the worker that the lane went to was connected, in
+    /// milliseconds since the Unix epoch.
+    since: i64,
+    connected: i64,
 }
 
 impl Move {
     /// All from one record to another, when there were so many workers before.
-    fn all(before: &LaneRecord, after: &LaneRecord, workers: usize, during: &Range<i64>) -> Vec<Self> {
+    fn all(before: &LaneRecord, after: &LaneRecord, workers: usize, since: i64, plant: &Plant) -> Vec<Self> {
+        let connected = plant.connected_since(since);
         let pairs = before.lanes.iter().zip(&after.lanes);
         let moved =
             pairs.filter(|(old, new)| old.ordinal != new.ordinal && usize::from(new.ordinal) < workers);
         let moved = moved.map(|(_, new)| Self {
             lane: new.lane,
-            during: during.clone(),
+            since,
+            connected: connected[&new.lane],
         });
         moved.collect()
     }
@@ -251,10 +253,9 @@ fn assert_soon(records: &Records, moves: &[Move]) {
     let long = long.filter(|pause| *pause > 300);
     assert_short("a lane was not read for more than 300 ms", long.collect(), 3_000);
     let until_read = moves.iter().map(|moved| {
-        let during = |pause: &&Range<i64>| moved.during.contains(&pause.end);
-        let away = pauses[&moved.lane].iter().filter(during);
-        let away = away.max_by_key(|pause| pause.end - pause.start).unwrap();
-        away.end - moved.during.start
+        let mut messages = pauses[&moved.lane].iter().map(|pause| pause.end);
+        let first = messages.find(|at| *at >= moved.connected).unwrap();
+        first - moved.since
     });
     assert_short("a lane went to a worker that ran", until_read.collect(), 3_000);
 }
