@@ -42,7 +42,7 @@ bench-quick: test-deps ## the same in about 2 minutes, one run each
 
 .PHONY: campaign
 campaign: test-deps ## the long forms of the fault tests, about half an hour
-	MILLRACE_CAMPAIGN=long $(CARGO) test --release -p bridge-worker --test faults --test outage -- --include-ignored
+	MILLRACE_CAMPAIGN=long $(CARGO) test --release -p bridge-worker --test faults --test outage --test delivery_faults -- --include-ignored
 
 .PHONY: campaign-api
 campaign-api: test-deps ## 500 routes, 10,000 sequences and a kill after every write, against a real API server

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{broker, consume, contender, harness, kafka, load};
+use crate::{broker, consume, contender, harness, kafka, load, taker};
 
 /// Measures bridge-worker and compares it with a straightforward bridge.
 #[derive(Debug, Parser)]
@@ -20,6 +20,8 @@ enum Command {
     All(harness::Options),
     /// Part: a synthetic MQTT 5 broker that sends as fast as the client's window allows, or at a rate.
     Broker(broker::Options),
+    /// Part: a synthetic MQTT 5 broker that takes messages.
+    Take,
     /// Part: a mock Kafka cluster of one broker.
     Kafka(kafka::Options),
     /// Part: the straightforward bridge that the worker is compared with.
@@ -36,6 +38,7 @@ impl Cli {
         match self.command {
             Command::All(options) => return harness::run(&options),
             Command::Broker(options) => broker::run(&options)?,
+            Command::Take => taker::run()?,
             Command::Kafka(options) => kafka::run(&options)?,
             Command::Contender(options) => contender::run(&options)?,
             Command::Load(options) => load::run(&options)?,

@@ -2,6 +2,7 @@
 
 pub mod bridge;
 pub mod cases;
+mod delivery;
 pub mod document;
 pub mod part;
 mod real;
@@ -66,7 +67,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut outcomes = Vec::new();
     let mut site = None;
     for case in &selected {
-        if !matches!(case.plan, Plan::Real { .. }) {
+        if !case.plan.needs_kafka() {
             site = None; // Kafka ends, and takes no CPU time from the others
         }
         outcomes.push(measure(case, &lab, &mut site, options)?);
@@ -126,6 +127,9 @@ fn measure(case: &Case, lab: &Lab, site: &mut Option<Site>, options: &Options) -
     let mut samples = Vec::new();
     for run in 1..=runs {
         for subject in options.subjects.iter().copied() {
+            if subject == Subject::Contender && !case.plan.has_contender() {
+                continue;
+            }
             let context = || {
                 format!(
                     "case {}, run {run}, {subject:?}; logs: {}",
@@ -139,6 +143,9 @@ fn measure(case: &Case, lab: &Lab, site: &mut Option<Site>, options: &Options) -
                 Plan::Real { rate } => site
                     .get_or_insert_with(Site::start)
                     .run(lab, *rate, subject, timing),
+                Plan::Delivery { real } => site
+                    .get_or_insert_with(Site::start)
+                    .deliver(lab, *real, subject, timing),
             }
             .with_context(context)?;
             eprintln!("{} {run}/{runs} {}", case.name, line(&sample));

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use millrace_contract::Live;
+use millrace_contract::{AnyDocument, Live, LiveToMqtt, Settings};
 use serde::de::DeserializeOwned;
 
 use crate::telemetry::{self, LogFormat};
@@ -82,11 +82,32 @@ fn read_json<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T, UsageErr
     from_json(&read(path, what)?, path, what)
 }
 
+/// Reads a document, whichever way its route goes.
+fn read_document(path: &Path) -> Result<AnyDocument, UsageError> {
+    let what = "a worker's document";
+    let text = read(path, what)?;
+    let settings: Settings = from_json(&text, path, what)?;
+    Ok(match settings.consumer {
+        None => AnyDocument::ToKafka(from_json(&text, path, what)?),
+        Some(_) => AnyDocument::ToMqtt(from_json(&text, path, what)?),
+    })
+}
+
+/// The live part of a document, whichever way its route goes.
+enum AnyLive {
+    ToKafka(Live),
+    ToMqtt(LiveToMqtt),
+}
+
 /// Reads the live part of a document, with the SHA-256 of the file.
-fn read_live(path: &Path) -> Result<(Live, String), UsageError> {
+fn read_live(path: &Path, settings: &Settings) -> Result<(AnyLive, String), UsageError> {
     let what = "the live configuration of a worker";
     let text = read(path, what)?;
-    Ok((from_json(&text, path, what)?, watched::hash(text.as_bytes())))
+    let live = match settings.consumer {
+        None => AnyLive::ToKafka(from_json(&text, path, what)?),
+        Some(_) => AnyLive::ToMqtt(from_json(&text, path, what)?),
+    };
+    Ok((live, watched::hash(text.as_bytes())))
 }
 
 fn read(path: &Path, what: &str) -> Result<String, UsageError> {

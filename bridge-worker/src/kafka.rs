@@ -15,7 +15,7 @@ pub(crate) use error::FailureClass;
 pub(crate) use mailbox::Mailbox;
 pub(crate) use maker::{Made, Policies, TopicMaker};
 pub use options::OptionsError;
-pub(crate) use options::{ClientSettings, MAX_BATCH_BYTES, client_config};
+pub(crate) use options::{ClientSettings, MAX_BATCH_BYTES, client_config, consumer_config};
 pub(crate) use producer::Producer;
 #[cfg(test)]
 pub(crate) use record::Failure;

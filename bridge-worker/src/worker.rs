@@ -25,8 +25,9 @@ use crate::lane_task::Command;
 use crate::logins::Logins;
 use crate::metrics::RouteSnapshot;
 use lanes::Lanes;
-use load::Load;
-use rates::Rates;
+pub(crate) use load::Load;
+pub(crate) use rates::Rates;
+pub(crate) use start::join;
 
 /// Why a route cannot be started.
 #[derive(Debug, Error)]

@@ -67,7 +67,7 @@ async fn demo(args: &Demo) -> anyhow::Result<Exit> {
     let names: Vec<String> = plan
         .documents
         .iter()
-        .map(|document| document.settings.route.name.clone())
+        .map(|document| document.settings().route.name.clone())
         .collect();
     let routes =
         Routes::new(&names).context("the plants publish for other routes than the manifests have")?;

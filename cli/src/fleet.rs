@@ -1,15 +1,15 @@
-//! The workers of this process: one per route.
+//! The routes of this process.
 
 use std::sync::Arc;
 
-use bridge_worker::Worker;
+use bridge_worker::Route;
 use bridge_worker::metrics::RouteSnapshot;
-use millrace_contract::Document;
+use millrace_contract::AnyDocument;
 use millrace_contract::status::RouteStatus;
 
-/// Workers that were started together and stop together.
+/// Routes that were started together and stop together.
 #[derive(Clone)]
-pub(crate) struct Fleet(Arc<[Worker]>);
+pub(crate) struct Fleet(Arc<[Route]>);
 
 /// A route that could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -20,47 +20,45 @@ pub(crate) struct FleetError {
 }
 
 impl Fleet {
-    /// Starts a worker for each document. If one cannot be started, those before it are stopped.
-    pub(crate) fn start(documents: Vec<Document>) -> Result<Self, FleetError> {
-        let mut workers: Vec<Worker> = Vec::new();
+    /// Starts a route for each document. If one cannot be started, those before it are stopped.
+    pub(crate) fn start(documents: Vec<AnyDocument>) -> Result<Self, FleetError> {
+        let mut routes: Vec<Route> = Vec::new();
         for document in documents {
-            let route = format!(
-                "{}/{}",
-                document.settings.route.namespace, document.settings.route.name
-            );
-            match Worker::start(document) {
-                Ok(worker) => workers.push(worker),
+            let route = &document.settings().route;
+            let route = format!("{}/{}", route.namespace, route.name);
+            match Route::start(document) {
+                Ok(route) => routes.push(route),
                 Err(source) => {
-                    workers.iter().for_each(Worker::stop);
+                    routes.iter().for_each(Route::stop);
                     return Err(FleetError { route, source });
                 }
             }
         }
-        Ok(Self(workers.into()))
+        Ok(Self(routes.into()))
     }
 
     /// All that is known of each route now.
     pub(crate) fn snapshots(&self) -> Vec<RouteSnapshot> {
-        self.0.iter().map(Worker::snapshot).collect()
+        self.0.iter().map(Route::snapshot).collect()
     }
 
     /// The status of each route now.
     pub(crate) fn statuses(&self) -> Vec<RouteStatus> {
-        self.0.iter().map(|worker| worker.snapshot().status).collect()
+        self.0.iter().map(|route| route.snapshot().status).collect()
     }
 
     /// Stops reading; messages in flight are still confirmed and acknowledged.
     pub(crate) fn stop(&self) {
-        self.0.iter().for_each(Worker::stop);
+        self.0.iter().for_each(Route::stop);
     }
 
     /// Ends without waiting for what is in flight.
     pub(crate) fn abort(&self) {
-        self.0.iter().for_each(Worker::abort);
+        self.0.iter().for_each(Route::abort);
     }
 
-    /// Whether all workers have ended.
+    /// Whether all routes have ended.
     pub(crate) fn ended(&self) -> bool {
-        self.0.iter().all(Worker::ended)
+        self.0.iter().all(Route::ended)
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use millrace_contract::{Document, Value};
+use millrace_contract::{AnyDocument, Value};
 use millrace_crds::{Objects, RenderError, RenderOptions, SecretKey, SessionSource, TopicRoute, document};
 
 use crate::secrets::{Missing, Secrets};
@@ -12,7 +12,7 @@ use crate::secrets::{Missing, Secrets};
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     /// One document per route.
-    pub(crate) documents: Vec<Document>,
+    pub(crate) documents: Vec<AnyDocument>,
     /// Routes that are left out because `spec.paused` is true, as `namespace/name`.
     pub(crate) paused: Vec<String>,
 }

@@ -14,16 +14,16 @@ pub use broker::{
     BasicAuth, BrokerAuth, MqttBroker, MqttBrokerSpec, ProtocolVersion, Session, SharedSubscriptions,
 };
 pub use route::{
-    Compression, DeadLetter, ErrorAction, KafkaDestination, MqttSource, OnError, Ordering, Payload,
-    PayloadFormat, PodMetadata, PodSpec, PodTemplate, Producer, Propagate, Resources, RouteDestination,
-    RouteSource, Subscription, TaintEffect, Timeouts, Toleration, TolerationOperator, TopicRoute,
-    TopicRouteSpec, WorkerPods,
+    Compression, DeadLetter, ErrorAction, KafkaDestination, KafkaSource, MqttDestination, MqttSource,
+    NoMatchingSubscribers, OnError, Ordering, Payload, PayloadFormat, PodMetadata, PodSpec, PodTemplate,
+    Producer, Propagate, Resources, Retain, RouteDestination, RouteSource, Start, Subscription, TaintEffect,
+    Timeouts, Toleration, TolerationOperator, TopicRoute, TopicRouteSpec, WorkerPods,
 };
 pub use shared::{ObjectRef, SecretRef};
 pub use sink::{Create, KafkaSink, KafkaSinkSpec, LIBRDKAFKA_SETTINGS, TopicPolicy};
 pub use status::{
-    BrokerCapabilities, KafkaSinkStatus, LaneCounts, LedgerStatus, MqttBrokerStatus, TopicRouteStatus,
-    TopicStatus,
+    BrokerCapabilities, ConsumerCounts, KafkaSinkStatus, LaneCounts, LedgerStatus, MqttBrokerStatus,
+    TopicRouteStatus, TopicStatus,
 };
 
 /// The API group of all kinds.

@@ -19,14 +19,16 @@
     reason = "each printer column has a type and a path"
 )]
 pub mod api;
+mod feeds;
 mod render;
 mod schema;
 pub mod units;
 mod validate;
 
 pub use api::{KafkaSink, MqttBroker, TopicRoute};
+pub use feeds::cycle;
 pub use render::{
-    RenderError, RenderOptions, SecretKey, SessionSource, broker_document, document, known_topics,
+    RenderError, RenderOptions, SecretKey, SessionSource, broker_document, document, group, known_topics,
     session_id, sink_document,
 };
 pub use schema::{CRD_VERSION, CRD_VERSION_ANNOTATION, SchemaError, crd_files, crd_yaml, crds};

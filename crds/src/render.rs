@@ -8,8 +8,8 @@ use millrace_contract as contract;
 use millrace_mapping::Template;
 
 use crate::api::{
-    BasicAuth, KafkaDestination, KafkaSink, MqttBroker, MqttSource, Named, TopicPolicy, TopicRoute,
-    TopicRouteSpec,
+    BasicAuth, KafkaDestination, KafkaSink, KafkaSource, MqttBroker, MqttDestination, MqttSource, Named,
+    Retain, TopicPolicy, TopicRoute, TopicRouteSpec,
 };
 use fields::Fields;
 pub use session::session_id;
@@ -68,13 +68,10 @@ pub fn document(
     broker: &MqttBroker,
     sink: &KafkaSink,
     options: &RenderOptions<'_>,
-) -> Result<contract::Document, RenderError> {
+) -> Result<contract::AnyDocument, RenderError> {
     let fields = Fields::of(route);
-    let spec = &route.spec;
-    let mqtt = fields.present("spec.from.mqtt", spec.from.mqtt.as_ref())?;
-    let kafka = fields.present("spec.to.kafka", spec.to.kafka.as_ref())?;
-    Ok(contract::Document {
-        settings: contract::Settings {
+    let settings = |sink, consumer| {
+        Ok(contract::Settings {
             version: contract::VERSION,
             route: contract::RouteId {
                 namespace: route.namespace().to_owned(),
@@ -85,8 +82,22 @@ pub fn document(
                 })?,
             },
             broker: broker_document(broker, options)?,
-            sink: route_sink_document(sink, &fields, kafka)?,
-        },
+            sink,
+            consumer,
+        })
+    };
+    let spec = &route.spec;
+    if let Some(from) = &spec.from.kafka {
+        let to = fields.present("spec.to.mqtt", spec.to.mqtt.as_ref())?;
+        return Ok(contract::AnyDocument::ToMqtt(Box::new(contract::Document {
+            settings: settings(sink_document(sink)?, Some(consumer_document(route, from)))?,
+            live: to_mqtt_document(&fields, spec, from, to)?,
+        })));
+    }
+    let mqtt = fields.present("spec.from.mqtt", spec.from.mqtt.as_ref())?;
+    let kafka = fields.present("spec.to.kafka", spec.to.kafka.as_ref())?;
+    Ok(contract::AnyDocument::ToKafka(Box::new(contract::Document {
+        settings: settings(route_sink_document(sink, &fields, kafka)?, None)?,
         live: contract::Live {
             source: source_document(&fields, mqtt)?,
             lanes: contract::Lanes {
@@ -95,21 +106,94 @@ pub fn document(
             },
             mapping: mapping_document(&fields, spec, kafka)?,
             retired: Vec::new(),
-            on_error: contract::OnError {
-                action: spec.on_error.action.into(),
-                dead_letter_topic: spec.on_error.dead_letter.as_ref().map(|d| d.topic.clone()),
-            },
+            on_error: on_error_document(spec),
             max_message_bytes: fields.read("spec.maxMessageBytes", spec.max_message_bytes.bytes())?,
-            timeouts: contract::Timeouts {
-                drain_ms: fields.millis("spec.timeouts.drain", &spec.timeouts.drain)?,
-                failover_ms: fields.millis("spec.timeouts.failover", &spec.timeouts.failover)?,
-            },
+            timeouts: timeouts_document(&fields, spec)?,
         },
+    })))
+}
+
+/// The consumer group of a route from Kafka.
+pub fn group(route: &TopicRoute) -> Option<String> {
+    let from = route.spec.from.kafka.as_ref()?;
+    let default = || format!("millrace.{}.{}", route.namespace(), route.name());
+    Some(from.group.clone().unwrap_or_else(default))
+}
+
+fn consumer_document(route: &TopicRoute, from: &KafkaSource) -> contract::Consumer {
+    contract::Consumer {
+        topics: from.topics.clone(),
+        group: group(route).unwrap_or_default(),
+        start: from.start.into(),
+    }
+}
+
+fn to_mqtt_document(
+    fields: &Fields,
+    spec: &TopicRouteSpec,
+    from: &KafkaSource,
+    to: &MqttDestination,
+) -> Result<contract::LiveToMqtt, RenderError> {
+    let expiry = to.message_expiry_interval.as_ref();
+    let expiry = expiry
+        .map(|expiry| fields.seconds("spec.to.mqtt.messageExpiryInterval", expiry))
+        .transpose()?;
+    Ok(contract::LiveToMqtt {
+        payload: from.payload.format.into(),
+        publishing: contract::Publishing {
+            qos: fields.narrow("spec.to.mqtt.qos", to.qos)?,
+            ..publishing_document(spec, to, expiry)
+        },
+        on_error: on_error_document(spec),
+        max_message_bytes: fields.read("spec.maxMessageBytes", spec.max_message_bytes.bytes())?,
+        timeouts: timeouts_document(fields, spec)?,
+    })
+}
+
+/// How records become messages; with QoS 0 where it is out of range.
+pub(crate) fn publishing_document(
+    spec: &TopicRouteSpec,
+    to: &MqttDestination,
+    message_expiry_seconds: Option<u32>,
+) -> contract::Publishing {
+    contract::Publishing {
+        when: spec.when.clone(),
+        topic: to.topic.clone(),
+        allowed_topics: to.allowed_topics.clone(),
+        value: to.value.clone(),
+        qos: u8::try_from(to.qos).unwrap_or_default(),
+        retain: to.retain == Retain::Always,
+        message_expiry_seconds,
+        content_type: to.content_type.clone(),
+        response_topic: to.response_topic.clone(),
+        correlation_data: to.correlation_data.clone(),
+        user_properties: to.user_properties.clone(),
+        no_matching_subscribers: to.no_matching_subscribers.into(),
+    }
+}
+
+fn on_error_document(spec: &TopicRouteSpec) -> contract::OnError {
+    contract::OnError {
+        action: spec.on_error.action.into(),
+        dead_letter_topic: spec.on_error.dead_letter.as_ref().map(|d| d.topic.clone()),
+    }
+}
+
+fn timeouts_document(fields: &Fields, spec: &TopicRouteSpec) -> Result<contract::Timeouts, RenderError> {
+    Ok(contract::Timeouts {
+        drain_ms: fields.millis("spec.timeouts.drain", &spec.timeouts.drain)?,
+        failover_ms: fields.millis("spec.timeouts.failover", &spec.timeouts.failover)?,
     })
 }
 
 /// The Kafka topics that a route is known to need before its first message: those it names without an expression.
 pub fn known_topics(route: &TopicRoute) -> Vec<String> {
+    let read = route
+        .spec
+        .from
+        .kafka
+        .iter()
+        .flat_map(|kafka| kafka.topics.clone());
     let written = route
         .spec
         .to
@@ -125,7 +209,7 @@ pub fn known_topics(route: &TopicRoute) -> Vec<String> {
         .dead_letter
         .as_ref()
         .map(|letter| letter.topic.clone());
-    literal.into_iter().chain(dead_letters).collect()
+    read.chain(literal).chain(dead_letters).collect()
 }
 
 /// The part of a document that says how to reach a broker; for a probe, which needs no route.

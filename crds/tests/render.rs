@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use millrace_contract::{Document, Value};
+use millrace_contract::{AnyDocument, Document, Value};
 use millrace_crds::{
     ManifestFile, Objects, RenderError, RenderOptions, SecretKey, SessionSource, document, validate,
 };
@@ -91,7 +91,7 @@ fn rendered(objects: &Objects, session: SessionSource<'_>) -> Result<Document, R
         |key: &SecretKey<'_>| Value::File(format!("/{}/{}/{}", key.namespace, key.secret, key.key).into());
     let route = &objects.routes[0];
     let (broker, sink) = (objects.broker_of(route).unwrap(), objects.sink_of(route).unwrap());
-    document(
+    let rendered = document(
         route,
         broker,
         sink,
@@ -99,7 +99,11 @@ fn rendered(objects: &Objects, session: SessionSource<'_>) -> Result<Document, R
             session,
             secrets: &secrets,
         },
-    )
+    )?;
+    match rendered {
+        AnyDocument::ToKafka(document) => Ok(*document),
+        AnyDocument::ToMqtt(_) => panic!("the other way"),
+    }
 }
 
 #[test]

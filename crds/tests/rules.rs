@@ -81,6 +81,8 @@ fn what_is_right_breaks_no_rule() {
 #[test]
 fn each_rule_breaks_where_it_should() {
     let login = json!({"secretRef": {"name": "login"}});
+    let mqtt = route()["spec"]["from"]["mqtt"].clone();
+    let kafka = json!({"sinkRef": {"name": "main"}, "topics": ["commands"]});
     let cases = [
         (
             "MqttBroker",
@@ -103,13 +105,21 @@ fn each_rule_breaks_where_it_should() {
             json!({"acks": "1"}),
             "a setting that is not taken",
         ),
-        ("TopicRoute", route(), "/spec/from", json!({}), "names no source"),
+        ("TopicRoute", route(), "/spec/from", json!({}), "exactly one of"),
         (
             "TopicRoute",
             route(),
-            "/spec/to",
-            json!({}),
-            "names no destination",
+            "/spec/from",
+            json!({"mqtt": mqtt, "kafka": kafka}),
+            "exactly one of",
+        ),
+        ("TopicRoute", route(), "/spec/to", json!({}), "exactly one of"),
+        (
+            "TopicRoute",
+            route(),
+            "/spec/from",
+            json!({"kafka": kafka}),
+            "to the other side",
         ),
         (
             "TopicRoute",
@@ -182,6 +192,18 @@ fn what_client_ids_are_made_of_never_changes() {
         assert!(broken("TopicRoute", new, Some(old))[0].contains("immutable"));
     }
     assert_eq!(broken("TopicRoute", &one, Some(&one)), [""; 0]);
+}
+
+#[test]
+fn the_direction_of_a_route_never_changes() {
+    let kafka = json!({"kafka": {"sinkRef": {"name": "main"}, "topics": ["commands"]}});
+    let mqtt = json!({"mqtt": {"brokerRef": {"name": "plant"}, "topic": "all"}});
+    let back = with(with(route(), "/spec/from", kafka), "/spec/to", mqtt);
+    assert_eq!(broken("TopicRoute", &back, None), [""; 0]);
+    assert_eq!(broken("TopicRoute", &back, Some(&back)), [""; 0]);
+    for (new, old) in [(&route(), &back), (&back, &route())] {
+        assert!(broken("TopicRoute", new, Some(old))[0].contains("immutable"));
+    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! A file of manifests.
 
-use millrace_contract::Value;
+use millrace_contract::{AnyDocument, Value};
 use millrace_crds::{ManifestFile, RenderOptions, SessionSource, document, validate};
-use millrace_mapping::{Filter, Mapper};
+use millrace_mapping::{Filter, Mapper, RecordMapper};
 
 /// Whatever is in the file: each object is refused with words, or a route of accepted objects can be run.
 pub fn run(data: &[u8]) {
@@ -30,15 +30,19 @@ pub fn run(data: &[u8]) {
             Ok(document) => document,
             Err(error) => panic!("validation passed what cannot be rendered: {error}"),
         };
-        let filters: Result<Vec<_>, _> = document
-            .live
-            .source
-            .subscriptions
-            .iter()
-            .map(|subscription| Filter::parse(&subscription.filter))
-            .collect();
-        let filters = filters.expect("validation passed a wrong filter");
-        if let Err(errors) = Mapper::compile(&document.live.mapping, &filters, document.live.source.payload) {
+        let outcome = match document {
+            AnyDocument::ToKafka(document) => {
+                let source = &document.live.source;
+                let filters = source.subscriptions.iter();
+                let filters: Result<Vec<_>, _> = filters.map(|one| Filter::parse(&one.filter)).collect();
+                let filters = filters.expect("validation passed a wrong filter");
+                Mapper::compile(&document.live.mapping, &filters, source.payload).map(drop)
+            }
+            AnyDocument::ToMqtt(document) => {
+                RecordMapper::compile(&document.live.publishing, document.live.payload).map(drop)
+            }
+        };
+        if let Err(errors) = outcome {
             panic!("validation passed a wrong mapping: {errors:?}");
         }
     }

@@ -96,6 +96,8 @@ pub enum Seen {
     Lanes(LaneRecord),
     /// What workers take over while they run, and its hash.
     Live(String, Arc<Live>),
+    /// The same of a route from Kafka: its hash.
+    LiveToMqtt(String),
     /// That it is there.
     Plain,
 }
@@ -401,9 +403,11 @@ pub fn config_map(map: &ConfigMap) -> Seen {
     if let (Some(hash), Some(text)) = (
         annotation(&map.metadata, names::LIVE),
         content(crate::plan::LIVE_KEY),
-    ) && let Ok(live) = serde_json::from_str(text)
-    {
-        return Seen::Live(hash, Arc::new(live));
+    ) {
+        return match serde_json::from_str(text) {
+            Ok(live) => Seen::Live(hash, Arc::new(live)),
+            Err(_) => Seen::LiveToMqtt(hash),
+        };
     }
     match content(crate::plan::RECORD_KEY).and_then(|text| serde_json::from_str(text).ok()) {
         Some(record) => Seen::Lanes(record),

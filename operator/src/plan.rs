@@ -26,12 +26,13 @@ mod whereabouts;
 pub use configuration::{LIVE_KEY, RECORD_KEY, SETTINGS_KEY, record};
 pub use desired::Desired;
 pub use inputs::{
-    Inputs, blocking, is_misplaced, leaves, live, misplaced, record_of, set_of, whereabouts_of, workers,
+    Inputs, blocking, is_misplaced, leaves, live, live_hash, misplaced, record_of, set_of, whereabouts_of,
+    workers,
 };
 pub use meta::Family;
 pub(crate) use pod::secret_file;
 pub use rejection::Rejection;
-pub use route::{Plan, Rollout, goal, render, route};
+pub use route::{Plan, Rollout, goal, is_older, render, route};
 pub use uptake::Uptake;
 pub use valid::Checks;
 pub use whereabouts::{Whereabouts, client};

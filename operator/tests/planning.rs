@@ -174,6 +174,9 @@ impl Cluster {
             is_impatient: false,
             family: self.observed.family(&owner),
             rolling: self.observed.rolling(&owner, now),
+            partitions: None,
+            fed_back_by: Vec::new(),
+            in_group_of: None,
             now,
         };
         plan::route(&inputs, &self.checks, &self.settings)

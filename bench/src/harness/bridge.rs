@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use millrace_contract::Document;
 use millrace_contract::status::{Reason, RouteStatus, Status};
 use millrace_testkit::{Process, Usage};
+use serde::Serialize;
 use tempfile::NamedTempFile;
 
 use super::sample::{Sample, Subject};
@@ -39,7 +40,7 @@ pub struct Bridge {
 
 impl Bridge {
     /// Starts it.
-    pub fn start(lab: &Lab, subject: Subject, document: &Document) -> anyhow::Result<Self> {
+    pub fn start<L: Serialize>(lab: &Lab, subject: Subject, document: &Document<L>) -> anyhow::Result<Self> {
         let mut file = NamedTempFile::with_suffix(".json")?;
         file.write_all(&serde_json::to_vec_pretty(document)?)?;
         let (name, mut command, admin) = match subject {
@@ -93,12 +94,24 @@ impl Bridge {
         lines[lines.len().saturating_sub(8)..].join("\n")
     }
 
+    /// Messages that the worker says the other side has.
+    pub fn written(&self) -> anyhow::Result<u64> {
+        let status = self.status()?.context("only the worker says how it does")?;
+        Ok(status.routes.iter().map(|route| route.ledger.written).sum())
+    }
+
+    /// What the worker says of itself.
+    fn status(&self) -> anyhow::Result<Option<Status>> {
+        let Some(port) = self.admin else { return Ok(None) };
+        serde_json::from_str(&get(port, "/status")?).context("/status is not what the contract says")
+    }
+
     /// Adds to `sample` what the worker says of itself: what is wrong, whether its ledger balances in the middle
     /// of everything, and the latency it has measured.
     pub fn add_status(&self, sample: &mut Sample) -> anyhow::Result<()> {
-        let Some(port) = self.admin else { return Ok(()) };
-        let status: Status =
-            serde_json::from_str(&get(port, "/status")?).context("/status is not what the contract says")?;
+        let Some(status) = self.status()? else {
+            return Ok(());
+        };
         sample
             .violations
             .extend(status.routes.iter().flat_map(violations));

@@ -39,6 +39,23 @@ pub enum Plan {
         /// Messages per second. `None`: as many as go.
         rate: Option<u64>,
     },
+    /// The other way, from Apache Kafka, saturated.
+    Delivery {
+        /// To mosquitto, beside a publisher that has nothing else to do; else to the synthetic broker.
+        real: bool,
+    },
+}
+
+impl Plan {
+    /// Whether it runs with Apache Kafka.
+    pub fn needs_kafka(&self) -> bool {
+        matches!(self, Self::Real { .. } | Self::Delivery { .. })
+    }
+
+    /// Whether there is something to compare the worker with.
+    pub fn has_contender(&self) -> bool {
+        !matches!(self, Self::Delivery { real: false })
+    }
 }
 
 /// What the synthetic broker sends and how the producer batches.
@@ -95,6 +112,9 @@ impl Bound {
 /// How many times less CPU than the contender a saturated worker must use.
 const CPU_RATIO: f64 = 7.0;
 
+/// How much of what a publisher alone reaches a worker must reach that reads Kafka as well.
+const DELIVERY_RATIO: f64 = 0.8;
+
 /// The whole matrix. `quick` shortens the outage from 60 to 15 s.
 pub fn all(quick: bool) -> Vec<Case> {
     let mut cases = vec![
@@ -119,6 +139,28 @@ pub fn all(quick: bool) -> Vec<Case> {
                 row(Metric::P99Millis, Bound::AtMost(30.0)),
                 row(Metric::CpuMicros, Bound::Shown),
             ],
+            once: false,
+        },
+        Case {
+            name: "deliver",
+            about: "Apache Kafka to the synthetic broker, 100 B, QoS 1, saturated",
+            plan: Plan::Delivery { real: false },
+            rows: vec![
+                row(Metric::CpuMicros, Bound::AtMost(2.5)),
+                row(Metric::PerSecond, Bound::Shown),
+                row(Metric::PeakMib, Bound::AtMost(64.0)),
+            ],
+            once: false,
+        },
+        Case {
+            name: "deliver-real",
+            about: "Apache Kafka to mosquitto, 100 B, QoS 1, saturated; contender: a publisher alone",
+            plan: Plan::Delivery { real: true },
+            rows: vec![Row {
+                metric: Metric::PerSecond,
+                bound: Bound::Shown,
+                ratio: Some(DELIVERY_RATIO),
+            }],
             once: false,
         },
         saturated("100b", "100 B, saturated", plain(100), Some((1.0, 850_000.0))),

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use millrace_contract::{
-    Broker, Compression, Document, ErrorAction, Lanes, Live, Mapping, OnError, Ordering, PayloadFormat,
-    Producer, ProtocolVersion, RouteId, Settings, SharedSubscriptions, Sink, Source, Subscription, Timeouts,
-    VERSION,
+    Broker, Compression, Consumer, Document, ErrorAction, Lanes, Live, LiveToMqtt, Mapping,
+    NoMatchingSubscribers, OnError, Ordering, PayloadFormat, Producer, ProtocolVersion, Publishing, RouteId,
+    Settings, SharedSubscriptions, Sink, Source, Start, Subscription, Timeouts, VERSION,
 };
 
 /// The sites of the benchmark, each a Kafka topic.
@@ -28,34 +28,7 @@ pub fn document(
     compression: Compression,
 ) -> Document {
     Document {
-        settings: Settings {
-            version: VERSION,
-            route: RouteId {
-                namespace: "bench".into(),
-                name: "bench".into(),
-                uid: None,
-                session_id: "bench".into(),
-            },
-            broker: Broker {
-                urls: vec![format!("mqtt://127.0.0.1:{mqtt_port}")],
-                protocol_version: ProtocolVersion::V5,
-                credentials: None,
-                client_id_prefix: "millrace".into(),
-                session_expiry_seconds: 3600,
-                keep_alive_seconds: 30,
-                receive_maximum: RECEIVE_MAXIMUM,
-                shared_subscriptions: SharedSubscriptions::Auto,
-            },
-            sink: Sink {
-                bootstrap_servers: vec![bootstrap.into()],
-                librdkafka: BTreeMap::new(),
-                topics: Vec::new(),
-                producer: Producer {
-                    linger_ms,
-                    compression,
-                },
-            },
-        },
+        settings: settings(mqtt_port, bootstrap, linger_ms, compression),
         live: Live {
             source: Source {
                 subscriptions: vec![Subscription {
@@ -88,5 +61,79 @@ pub fn document(
                 failover_ms: 15_000,
             },
         },
+    }
+}
+
+/// The topic that is delivered from.
+pub const COMMANDS: &str = "bench.commands";
+
+/// A route the other way: takes the MQTT topic from each record's key, and adds no properties.
+pub fn delivery(mqtt_port: u16, bootstrap: &str, group: &str) -> Document<LiveToMqtt> {
+    let mut settings = settings(mqtt_port, bootstrap, 5, Compression::None);
+    settings.consumer = Some(Consumer {
+        topics: vec![COMMANDS.into()],
+        group: group.into(),
+        start: Start::Earliest,
+    });
+    Document {
+        settings,
+        live: LiveToMqtt {
+            payload: PayloadFormat::Bytes,
+            publishing: Publishing {
+                when: None,
+                topic: "bench/{record.key}/command".into(),
+                allowed_topics: vec!["bench/+/command".into()],
+                value: None,
+                qos: 1,
+                retain: false,
+                message_expiry_seconds: None,
+                content_type: None,
+                response_topic: None,
+                correlation_data: None,
+                user_properties: None,
+                no_matching_subscribers: NoMatchingSubscribers::Ignore,
+            },
+            on_error: OnError {
+                action: ErrorAction::Stop,
+                dead_letter_topic: None,
+            },
+            max_message_bytes: 1024 * 1024,
+            timeouts: Timeouts {
+                drain_ms: 10_000,
+                failover_ms: 15_000,
+            },
+        },
+    }
+}
+
+fn settings(mqtt_port: u16, bootstrap: &str, linger_ms: u64, compression: Compression) -> Settings {
+    Settings {
+        version: VERSION,
+        route: RouteId {
+            namespace: "bench".into(),
+            name: "bench".into(),
+            uid: None,
+            session_id: "bench".into(),
+        },
+        broker: Broker {
+            urls: vec![format!("mqtt://127.0.0.1:{mqtt_port}")],
+            protocol_version: ProtocolVersion::V5,
+            credentials: None,
+            client_id_prefix: "millrace".into(),
+            session_expiry_seconds: 3600,
+            keep_alive_seconds: 30,
+            receive_maximum: RECEIVE_MAXIMUM,
+            shared_subscriptions: SharedSubscriptions::Auto,
+        },
+        sink: Sink {
+            bootstrap_servers: vec![bootstrap.into()],
+            librdkafka: BTreeMap::new(),
+            topics: Vec::new(),
+            producer: Producer {
+                linger_ms,
+                compression,
+            },
+        },
+        consumer: None,
     }
 }

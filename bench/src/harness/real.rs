@@ -7,6 +7,7 @@ use millrace_testkit::{Kafka, Mosquitto, Usage};
 
 use super::Timing;
 use super::bridge::{Bridge, Lab};
+use super::delivery;
 use super::document::{SITES, document, kafka_topics};
 use super::part::Part;
 use super::sample::{Sample, Subject};
@@ -20,6 +21,8 @@ const PARTITIONS: i32 = 8;
 pub(super) struct Site {
     kafka: Kafka,
     topics: Vec<String>,
+    /// Whether the topic of commands is there, and full.
+    is_filled: bool,
 }
 
 impl Site {
@@ -30,7 +33,29 @@ impl Site {
         for topic in &topics {
             kafka.create_topic(topic, PARTITIONS, &[]);
         }
-        Self { kafka, topics }
+        Self {
+            kafka,
+            topics,
+            is_filled: false,
+        }
+    }
+
+    /// One run the other way, with a consumer group of its own: all records are there to be read.
+    pub(super) fn deliver(
+        &mut self,
+        lab: &Lab,
+        real: bool,
+        subject: Subject,
+        timing: Timing,
+    ) -> anyhow::Result<Sample> {
+        if !self.is_filled {
+            delivery::fill(&self.kafka)?;
+            self.is_filled = true;
+        }
+        match real {
+            true => delivery::real(&self.kafka, lab, subject, timing),
+            false => delivery::synthetic(&self.kafka, lab, timing),
+        }
     }
 
     /// One run, with a mosquitto of its own: no session of an earlier run is left in it. Messages are counted in

@@ -6,18 +6,46 @@ use serde::{Deserialize, Serialize};
 /// The version of [`Document`] this crate writes. Workers accept one version older or newer.
 pub const VERSION: u32 = 1;
 
-/// Everything one worker needs to run one route.
+/// Everything one worker needs to run one route: from MQTT to Kafka with [`Live`], from Kafka to MQTT with
+/// [`LiveToMqtt`].
 ///
-/// In JSON it is one object. Kubernetes holds it in two, [`Settings`] and [`Live`], because they change in
-/// different ways; no field is in both.
+/// In JSON it is one object. Kubernetes holds it in two, because they change in different ways; no field is in both.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Document {
+pub struct Document<L = Live> {
     /// What a worker keeps for as long as it runs.
     #[serde(flatten)]
     pub settings: Settings,
     /// What it takes over while it runs.
     #[serde(flatten)]
-    pub live: Live,
+    pub live: L,
+}
+
+/// A document, whichever way its route goes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum AnyDocument {
+    /// From MQTT to Kafka.
+    ToKafka(Box<Document>),
+    /// From Kafka to MQTT.
+    ToMqtt(Box<Document<LiveToMqtt>>),
+}
+
+impl AnyDocument {
+    /// What a worker keeps for as long as it runs.
+    pub fn settings(&self) -> &Settings {
+        match self {
+            Self::ToKafka(document) => &document.settings,
+            Self::ToMqtt(document) => &document.settings,
+        }
+    }
+
+    /// How long things may take.
+    pub fn timeouts(&self) -> &Timeouts {
+        match self {
+            Self::ToKafka(document) => &document.live.timeouts,
+            Self::ToMqtt(document) => &document.live.timeouts,
+        }
+    }
 }
 
 /// What a worker keeps for as long as it runs: a change makes a new process of it.
@@ -28,13 +56,37 @@ pub struct Settings {
     pub version: u32,
     /// Which route this is.
     pub route: RouteId,
-    /// Where messages come from.
+    /// The MQTT side.
     pub broker: Broker,
-    /// Where records go.
+    /// The Kafka side.
     pub sink: Sink,
+    /// What is read from Kafka, by a route from Kafka to MQTT; absent from others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<Consumer>,
 }
 
-/// What a worker takes over while it runs, between two messages.
+/// What is read from Kafka, and as whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Consumer {
+    /// The topics.
+    pub topics: Vec<String>,
+    /// The consumer group: all workers of the route are its members.
+    pub group: String,
+    /// Where a group begins that has never read a topic.
+    pub start: Start,
+}
+
+/// Where a consumer group begins that has never read a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Start {
+    /// With the first record that Kafka still has.
+    Earliest,
+    /// With the next record that is written.
+    Latest,
+}
+
+/// What a worker of a route from MQTT to Kafka takes over while it runs, between two messages.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Live {
@@ -363,4 +415,69 @@ pub struct Timeouts {
     pub drain_ms: u64,
     /// How long a lane taken over by another client waits before it tries again, in milliseconds.
     pub failover_ms: u64,
+}
+
+/// What a worker of a route from Kafka to MQTT takes over while it runs, between two records.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LiveToMqtt {
+    /// How expressions see the value of a record.
+    pub payload: PayloadFormat,
+    /// How a record becomes a message.
+    pub publishing: Publishing,
+    /// What happens to a record that cannot be delivered.
+    pub on_error: OnError,
+    /// Largest value taken, in bytes. A larger record goes the way of `on_error`.
+    pub max_message_bytes: u64,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+}
+
+/// How a record becomes an MQTT message. Templates and expressions are described in `docs/mapping.md`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Publishing {
+    /// Expression: records for which it is false are filtered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
+    /// Template of the MQTT topic.
+    pub topic: String,
+    /// MQTT topic filters, one of which a rendered topic must match. A topic without expressions needs none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_topics: Vec<String>,
+    /// Expression of the payload. Absent: the record's value, byte for byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// 0, 1 or 2.
+    pub qos: u8,
+    /// Whether the broker keeps the last message of each topic.
+    pub retain: bool,
+    /// How long a message may take from the record's time to its receiver, in seconds (MQTT 5).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_expiry_seconds: Option<u32>,
+    /// Template of the content type. Absent: the record's header `mqtt.contentType`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// Template of the topic for responses. Absent: the record's header `mqtt.responseTopic`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_topic: Option<String>,
+    /// Template of the correlation data. Absent: the record's header `mqtt.correlationData`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_data: Option<String>,
+    /// Templates of user properties, by name. Absent: the record's headers `mqtt.user.<name>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_properties: Option<BTreeMap<String, String>>,
+    /// What is done with a message that the broker has no subscriber for.
+    pub no_matching_subscribers: NoMatchingSubscribers,
+}
+
+/// What is done with a message that the broker has no subscriber for, where the broker says so (MQTT 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NoMatchingSubscribers {
+    /// It counts as delivered.
+    Ignore,
+    /// It goes the way of a message that cannot be delivered.
+    DeadLetter,
+    /// It is published again until there is one.
+    Wait,
 }

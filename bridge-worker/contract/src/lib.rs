@@ -16,9 +16,10 @@ pub mod status;
 
 pub use assignment::{Assignment, Heard, LaneOwner, LaneRecord, Ownership};
 pub use document::{
-    Broker, Compression, Create, Credentials, Document, ErrorAction, Lanes, Live, MAX_LANES, Mapping,
-    OnError, Ordering, PayloadFormat, Producer, Propagate, ProtocolVersion, Retired, RouteId, Settings,
-    SharedSubscriptions, Sink, Source, Subscription, Timeouts, TopicPolicy, VERSION, Value,
+    AnyDocument, Broker, Compression, Consumer, Create, Credentials, Document, ErrorAction, Lanes, Live,
+    LiveToMqtt, MAX_LANES, Mapping, NoMatchingSubscribers, OnError, Ordering, PayloadFormat, Producer,
+    Propagate, ProtocolVersion, Publishing, Retired, RouteId, Settings, SharedSubscriptions, Sink, Source,
+    Start, Subscription, Timeouts, TopicPolicy, VERSION, Value,
 };
 pub use leave::{LeaveReport, NotEnded};
 pub use status::Ledger;

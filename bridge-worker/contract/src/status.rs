@@ -50,21 +50,24 @@ pub struct RouteStatus {
     pub ready: bool,
     /// What is wrong or needs attention now, most urgent first. Empty: all is well.
     pub problems: Vec<Problem>,
-    /// The lanes this process owns.
+    /// The lanes this process owns: of a route from MQTT.
     pub lanes: Vec<LaneStatus>,
+    /// What this process has of a route from Kafka.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<DeliveryStatus>,
     /// Where every message went.
     pub ledger: Ledger,
-    /// Messages per second received from MQTT, over the last few seconds.
+    /// Messages or records per second received from the side that is read, over the last few seconds.
     pub received_per_second: f64,
-    /// Records per second confirmed by Kafka, over the last few seconds.
+    /// Those per second that the other side has confirmed, over the last few seconds.
     pub written_per_second: f64,
     /// How much of what it may use this process uses, over the last ten seconds: CPU of what the pod requests, or the time
     /// of its busiest thread, whichever is more. 1 is all of it.
     #[serde(default)]
     pub load: f64,
-    /// From receipt to delivery report, since the start.
+    /// From receipt to the other side's confirmation, since the start.
     pub latency: Latency,
-    /// Bytes of records handed to the producer and not yet confirmed, overhead included.
+    /// Bytes of records handed on and not yet confirmed, overhead included.
     pub buffered_bytes: u64,
 }
 
@@ -129,6 +132,8 @@ pub enum Reason {
     SinkSaturated,
     /// The route stopped at a message that cannot be delivered.
     MessageUndeliverable,
+    /// Records that are to be read next are no longer in Kafka.
+    OffsetOutOfRange,
     /// A changed configuration cannot be used; the one before is still in use.
     ConfigurationRefused,
     /// Changed credentials do not work; the ones before are still in use.
@@ -200,6 +205,96 @@ pub enum LaneState {
     Leaving,
     /// Ended for good: the broker has no session of it.
     Left,
+}
+
+/// What a process has of a route from Kafka to MQTT.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryStatus {
+    /// Its connection to the MQTT broker.
+    pub connection: ConnectionStatus,
+    /// The consumer group.
+    pub group: String,
+    /// The partitions that the group has given it.
+    pub partitions: Vec<PartitionStatus>,
+    /// Partitions of all topics that are read; 0 while that is not known.
+    #[serde(default)]
+    pub partitions_in_all: u32,
+}
+
+/// The connection that publishes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionStatus {
+    /// Its MQTT client id.
+    pub client_id: String,
+    /// What it is doing.
+    pub state: ConnectionState,
+    /// `5` or `3.1.1`, once connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol_version: Option<String>,
+    /// Whether the broker resumed the session on the last connect.
+    pub session_present: bool,
+    /// Connections so far.
+    pub connections: u64,
+    /// Messages published and not yet answered for.
+    pub window: u64,
+    /// How many the broker takes before it answers.
+    pub receive_maximum: u64,
+    /// Age of the oldest unanswered message, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_unanswered_ms: Option<u64>,
+    /// Why the last connection ended or failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+impl ConnectionStatus {
+    /// One that has never been made.
+    pub fn new(client_id: impl Into<String>) -> Self {
+        Self {
+            client_id: client_id.into(),
+            state: ConnectionState::Connecting,
+            protocol_version: None,
+            session_present: false,
+            connections: 0,
+            window: 0,
+            receive_maximum: 0,
+            oldest_unanswered_ms: None,
+            last_error: None,
+        }
+    }
+}
+
+/// What the connection that publishes is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConnectionState {
+    /// Connecting.
+    Connecting,
+    /// Connected.
+    Up,
+    /// Waiting before the next attempt.
+    Waiting,
+    /// Another client took the session.
+    TakenOver,
+    /// Ended.
+    Down,
+}
+
+/// A partition that is read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PartitionStatus {
+    /// Its topic.
+    pub topic: String,
+    /// Its number.
+    pub partition: i32,
+    /// All records below this offset have arrived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrived: Option<i64>,
+    /// Records between what has been read and the end, a few seconds ago.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<i64>,
 }
 
 /// From receipt of a message to its delivery report, in microseconds.

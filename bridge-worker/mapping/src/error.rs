@@ -4,6 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::mqtt_topic::MqttTopicError;
 use crate::topic::TopicNameError;
 
 /// A part of a mapping, so that whoever wrote it can be shown the field.
@@ -25,6 +26,14 @@ pub enum Part {
     Propagate,
     /// `value`
     Value,
+    /// `contentType`
+    ContentType,
+    /// `responseTopic`
+    ResponseTopic,
+    /// `correlationData`
+    CorrelationData,
+    /// One of `userProperties`, by its name.
+    UserProperty(String),
 }
 
 impl fmt::Display for Part {
@@ -38,6 +47,10 @@ impl fmt::Display for Part {
             Self::Header(name) => write!(f, "headers[{name}]"),
             Self::Propagate => f.write_str("propagate"),
             Self::Value => f.write_str("value"),
+            Self::ContentType => f.write_str("contentType"),
+            Self::ResponseTopic => f.write_str("responseTopic"),
+            Self::CorrelationData => f.write_str("correlationData"),
+            Self::UserProperty(name) => write!(f, "userProperties[{name}]"),
         }
     }
 }
@@ -105,6 +118,38 @@ pub enum MapError {
         /// Which rule it breaks.
         problem: TopicNameError,
     },
+    /// The record has come back again and again: routes feed each other.
+    #[error(
+        "the record has gone from Kafka to MQTT {hops} times: routes feed each other; choose topics that none of them reads"
+    )]
+    Loop {
+        /// How often.
+        hops: u32,
+    },
+    /// A template names the key of a record that has none.
+    #[error("{part}: the record has no key")]
+    NoKey {
+        /// Where the template is.
+        part: Part,
+    },
+    /// The rendered topic is not a name MQTT allows in a message.
+    #[error("{part} `{topic}`: {problem}")]
+    MqttTopicInvalid {
+        /// Which topic: the message's or that for responses.
+        part: Part,
+        /// What was rendered, shortened.
+        topic: String,
+        /// Which rule it breaks.
+        problem: MqttTopicError,
+    },
+    /// A property of the message would not be what MQTT allows.
+    #[error("{part}: {problem}")]
+    PropertyInvalid {
+        /// Which property.
+        part: Part,
+        /// Which rule it breaks.
+        problem: &'static str,
+    },
     /// The rendered topic is not one of those the route may write to.
     #[error("topic `{topic}` is not one of the route's allowedTopics")]
     TopicNotAllowed {
@@ -123,7 +168,10 @@ impl MapError {
             Self::ExpressionFailed { .. } => "ExpressionFailed",
             Self::ResultType { .. } => "ResultType",
             Self::NumberNotFinite { .. } => "NumberNotFinite",
-            Self::TopicInvalid { .. } => "TopicInvalid",
+            Self::Loop { .. } => "Loop",
+            Self::NoKey { .. } => "NoKey",
+            Self::TopicInvalid { .. } | Self::MqttTopicInvalid { .. } => "TopicInvalid",
+            Self::PropertyInvalid { .. } => "PropertyInvalid",
             Self::TopicNotAllowed { .. } => "TopicNotAllowed",
         }
     }

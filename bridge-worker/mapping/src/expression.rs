@@ -19,9 +19,9 @@ use cel::{Context, Env, ExecutionError, Value};
 use crate::error::{MapError, Part, shorten};
 use crate::output;
 
-pub(crate) use check::{Form, Known};
+pub(crate) use check::{Form, Known, Subject};
 pub(crate) use number::{Number, Whole};
-pub(crate) use scope::Scope;
+pub(crate) use scope::{About, Scope};
 
 /// Longest expression, in bytes. Parsing time grows with it, and validation parses what anybody wrote.
 const MAX_LENGTH: usize = 4096;

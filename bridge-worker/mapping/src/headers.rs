@@ -7,12 +7,35 @@ use millrace_contract::Propagate;
 use crate::error::{MappingError, Part};
 use crate::message::Message;
 use crate::record::Headers;
+use crate::source_record::SourceRecord;
 
 /// Prefix of the header of a user property.
-const USER_PREFIX: &str = "mqtt.user.";
+pub(crate) const USER_PREFIX: &str = "mqtt.user.";
+
+/// How often a message has gone from Kafka to MQTT, in headers of records and in user properties of messages.
+const HOPS_HEADER: &str = "millrace.hops";
+pub(crate) const HOPS_PROPERTY: &str = "millrace-hops";
+/// More often than any message has a reason to.
+pub(crate) const MAX_HOPS: u32 = 8;
+
+/// How often a record has gone to MQTT already. What cannot be read was not written by a route.
+pub(crate) fn hops(record: &SourceRecord<'_>) -> u32 {
+    let text = record
+        .header(HOPS_HEADER)
+        .and_then(|value| std::str::from_utf8(value).ok());
+    text.and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+/// Adds how often a message has come from Kafka, if it has.
+pub(crate) fn write_hops(message: &Message<'_>, headers: &mut Headers) {
+    let user = message.properties.map_or(&[][..], |p| &p.user);
+    if let Some((_, hops)) = user.iter().find(|(name, _)| name == HOPS_PROPERTY) {
+        headers.push("", HOPS_HEADER, hops.as_bytes());
+    }
+}
 
 /// The header's name; of user properties, what each name begins with.
-fn name(what: Propagate) -> &'static str {
+pub(crate) fn name(what: Propagate) -> &'static str {
     match what {
         Propagate::Topic => "mqtt.topic",
         Propagate::Qos => "mqtt.qos",
@@ -76,7 +99,11 @@ pub(crate) fn write(propagate: &[Propagate], message: &Message<'_>, headers: &mu
                 .map(str::as_bytes),
             Propagate::CorrelationData => properties.and_then(|p| p.correlation_data.as_deref()),
             Propagate::UserProperties => {
+                let own = |name: &str| name == HOPS_PROPERTY;
                 for (name, value) in properties.map_or(&[][..], |p| &p.user) {
+                    if own(name) {
+                        continue;
+                    }
                     // MQTT forbids U+0000 in a text, but not every broker checks; Kafka clients end a name there.
                     if name.contains('\0') {
                         headers.push(USER_PREFIX, &name.replace('\0', "\u{fffd}"), value.as_bytes());

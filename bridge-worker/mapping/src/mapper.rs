@@ -10,7 +10,7 @@ use cel::Env;
 use millrace_contract::{Mapping, PayloadFormat, Propagate};
 
 use crate::error::{MapError, MappingError, Part, shorten};
-use crate::expression::{Expression, Scope};
+use crate::expression::{About, Expression, Scope};
 use crate::filter::Filter;
 use crate::message::Message;
 use crate::record::Record;
@@ -135,7 +135,11 @@ impl Mapper {
         bound: &[Range<usize>],
         record: &mut Record,
     ) -> Result<Decision, MapError> {
-        let mut scope = Scope::new(message, &self.names, bound);
+        let mut scope = Scope::new(About::Message {
+            message,
+            names: &self.names,
+            captured: bound,
+        });
         if let Some(when) = &self.when {
             self.prepare(when.uses_payload, message, &mut scope)?;
             if !when.holds(&self.env, &scope, &Part::When)? {
@@ -152,6 +156,7 @@ impl Mapper {
                 .push_with("", name, |out| renderer.render(&self.env, &scope, part, out))?;
         }
         headers::write(&self.propagate, message, &mut record.headers);
+        headers::write_hops(message, &mut record.headers);
         if let Some(value) = &self.value {
             self.prepare(value.uses_payload, message, &mut scope)?;
             let out = &mut record.value;

@@ -29,6 +29,11 @@ pub(crate) fn read(format: PayloadFormat, payload: &[u8]) -> Result<Box<dyn Val 
     }
 }
 
+/// The payload of a tombstone.
+pub(crate) fn none() -> Box<dyn Val + 'static> {
+    Box::new(CelNull)
+}
+
 /// Makes CEL values straight from JSON text.
 struct Json;
 

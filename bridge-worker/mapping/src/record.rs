@@ -28,14 +28,7 @@ impl Record {
 
     /// The headers: the mapping's own in the order of their names, then the propagated ones.
     pub fn headers(&self) -> impl ExactSizeIterator<Item = (&str, &[u8])> {
-        let Headers {
-            names,
-            values,
-            entries,
-        } = &self.headers;
-        entries
-            .iter()
-            .map(|entry| (&names[entry.name.clone()], &values[entry.value.clone()]))
+        self.headers.iter()
     }
 
     /// The value. None if it is the message's payload, byte for byte.
@@ -73,7 +66,18 @@ struct Entry {
 }
 
 impl Headers {
-    fn clear(&mut self) {
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &[u8])> {
+        let Self {
+            names,
+            values,
+            entries,
+        } = self;
+        entries
+            .iter()
+            .map(|entry| (&names[entry.name.clone()], &values[entry.value.clone()]))
+    }
+
+    pub(crate) fn clear(&mut self) {
         self.names.clear();
         self.values.clear();
         self.entries.clear();

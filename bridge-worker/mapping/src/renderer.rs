@@ -21,8 +21,10 @@ enum Piece {
     Literal(String),
     /// A name of the filter, by its position.
     Name(usize),
-    /// `message.topic`
+    /// `message.topic` or `record.topic`
     Topic,
+    /// `record.key`
+    Key,
     Computed(Expression),
 }
 
@@ -63,6 +65,10 @@ impl Renderer {
                 Piece::Literal(literal) => out.extend_from_slice(literal.as_bytes()),
                 Piece::Name(position) => out.extend_from_slice(scope.name(*position).as_bytes()),
                 Piece::Topic => out.extend_from_slice(scope.topic().as_bytes()),
+                Piece::Key => match scope.key() {
+                    Some(key) => out.extend_from_slice(key),
+                    None => return Err(MapError::NoKey { part: part.clone() }),
+                },
                 Piece::Computed(expression) => {
                     expression.evaluate(env, scope, part, |value| output::write_text(value, out, part))?;
                 }
@@ -77,6 +83,7 @@ fn compile_piece(source: &str, known: &Known<'_>) -> Result<Piece, String> {
     match expression.form {
         Form::Name(position) => Ok(Piece::Name(position)),
         Form::Topic => Ok(Piece::Topic),
+        Form::Key => Ok(Piece::Key),
         Form::Always(found @ ("list" | "map" | "null_type")) => Err(format!(
             "the expression gives a {found}, which has no text; choose a part of it that is a text, number, bool or bytes"
         )),

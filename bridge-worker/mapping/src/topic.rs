@@ -12,7 +12,7 @@ pub enum TopicNameError {
     #[error("the name of a Kafka topic cannot be empty")]
     Empty,
     /// `.` and `..`
-    #[error("`{0}` cannot be the name of a Kafka topic")]
+    #[error("`{0}` cannot be the name of a Kafka topic; choose another name")]
     Dots(String),
     /// Longer than Kafka allows.
     #[error("the name of a Kafka topic has at most 249 characters, this one has {0}")]

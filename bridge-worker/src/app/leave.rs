@@ -8,8 +8,8 @@ use millrace_contract::{Assignment, Document, LeaveReport, MAX_LANES, NotEnded, 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, interval, timeout};
 
-use super::read_json;
 use super::report::Destination;
+use super::{AnyLive, UsageError, read_json};
 use crate::probe::cut;
 use crate::worker::Worker;
 
@@ -40,7 +40,9 @@ pub(super) struct Leave {
 impl Leave {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let settings: Settings = read_json(&self.settings, "the settings of a worker")?;
-        let (live, hash) = super::read_live(&self.live)?;
+        let (AnyLive::ToKafka(live), hash) = super::read_live(&self.live, &settings)? else {
+            return Err(UsageError("a route from Kafka has no sessions to leave".into()).into());
+        };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;

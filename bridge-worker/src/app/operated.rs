@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use millrace_contract::{Assignment, Heard, LaneRecord, Live};
+use millrace_contract::{Assignment, Heard, LaneRecord, Live, LiveToMqtt};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::watched::Watched;
+use crate::delivery::Delivery;
+use crate::route::Route;
 use crate::worker::Worker;
 
 /// How often files are looked at. Kubernetes swaps a link when it updates a volume, so content is what counts.
@@ -16,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug)]
 pub(super) struct Pod {
     /// The pod's number in its StatefulSet.
-    ordinal: u16,
+    pub(super) ordinal: u16,
     pub(super) uid: String,
 }
 
@@ -63,13 +65,27 @@ impl Operated {
         }
     }
 
-    /// Tells the worker what the files say, for as long as it is polled.
-    pub(super) async fn follow(&mut self, worker: &Worker) {
+    /// Tells the route what the files say, for as long as it is polled.
+    pub(super) async fn follow(&mut self, route: &Route) {
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.look(worker);
+            match route {
+                Route::ToKafka(worker) => self.look(worker),
+                Route::ToMqtt(delivery) => self.look_for_delivery(delivery),
+            }
+        }
+    }
+
+    /// Lanes are nothing to it: its group says what it reads.
+    fn look_for_delivery(&mut self, delivery: &Delivery) {
+        if let Some((text, hash)) = self.live.changed() {
+            match serde_json::from_str::<LiveToMqtt>(&text) {
+                // A refusal is in the log and in the status.
+                Ok(live) => drop(delivery.reload(&live, hash)),
+                Err(error) => delivery.refuse_reload(&format!("{}: {error}", self.live.path().display())),
+            }
         }
     }
 

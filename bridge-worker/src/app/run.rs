@@ -10,7 +10,9 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::operated::{Operated, Pod};
-use super::{UsageError, read_json};
+use super::{AnyLive, UsageError, read_json};
+use crate::delivery::Delivery;
+use crate::route::Route;
 use crate::worker::Worker;
 
 /// Arguments of `bridge-worker run`.
@@ -52,17 +54,27 @@ impl Run {
             .build()?;
         match (self.document, self.parts) {
             (Some(document), _) => {
-                let document: Document = read_json(&document, "a worker's document")?;
-                runtime.block_on(serve(self.admin, || Ok((Worker::start(document)?, None))))
+                let document = super::read_document(&document)?;
+                runtime.block_on(serve(self.admin, || Ok((Route::start(document)?, None))))
             }
             (None, Some(parts)) => {
                 let pod = Pod::from_env().map_err(UsageError)?;
                 let settings: Settings = read_json(&parts.settings, "the settings of a worker")?;
-                let (live, hash) = super::read_live(&parts.live)?;
-                let document = Document { settings, live };
+                let (live, hash) = super::read_live(&parts.live, &settings)?;
                 let operated = Operated::new(&pod, parts.live, &hash, parts.record, parts.assignment);
                 runtime.block_on(serve(self.admin, || {
-                    Ok((Worker::operated(document, hash, Some(pod.uid))?, Some(operated)))
+                    let route = match live {
+                        AnyLive::ToKafka(live) => {
+                            let document = Document { settings, live };
+                            Route::ToKafka(Worker::operated(document, hash, Some(pod.uid))?)
+                        }
+                        AnyLive::ToMqtt(live) => {
+                            let document = Document { settings, live };
+                            let ordinal = pod.ordinal.into();
+                            Route::ToMqtt(Box::new(Delivery::operated(document, hash, pod.uid, ordinal)?))
+                        }
+                    };
+                    Ok((route, Some(operated)))
                 }))
             }
             (None, None) => Err(UsageError("neither --document nor --settings is given".into()).into()),
@@ -72,17 +84,17 @@ impl Run {
 
 async fn serve(
     admin: SocketAddr,
-    start: impl FnOnce() -> anyhow::Result<(Worker, Option<Operated>)>,
+    start: impl FnOnce() -> anyhow::Result<(Route, Option<Operated>)>,
 ) -> anyhow::Result<ExitCode> {
     let listener = TcpListener::bind(admin)
         .await
         .with_context(|| format!("cannot listen on {admin}"))?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let (worker, operated) = start()?;
-    let worker = Arc::new(worker);
+    let (route, operated) = start()?;
+    let route = Arc::new(route);
     tracing::info!(admin = %listener.local_addr()?, "started");
-    let seen = Arc::clone(&worker);
+    let seen = Arc::clone(&route);
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let admin = tokio::spawn(crate::admin::serve(
         listener,
@@ -91,7 +103,7 @@ async fn serve(
     ));
     let told = async {
         match operated {
-            Some(mut operated) => operated.follow(&worker).await,
+            Some(mut operated) => operated.follow(&route).await,
             None => std::future::pending().await,
         }
     };
@@ -101,19 +113,19 @@ async fn serve(
         () = told => {}
     }
     tracing::info!("draining: no new messages are read");
-    worker.stop();
+    route.stop();
     tokio::select! {
-        () = worker.wait() => {}
-        _ = terminate.recv() => worker.abort(),
-        _ = interrupt.recv() => worker.abort(),
+        () = route.wait() => {}
+        _ = terminate.recv() => route.abort(),
+        _ = interrupt.recv() => route.abort(),
     }
-    tokio::time::timeout(Duration::from_secs(10), worker.wait())
+    tokio::time::timeout(Duration::from_secs(10), route.wait())
         .await
         .ok();
     // Nobody waits for the admin port any more.
     end.send(()).ok();
     admin.await??;
-    let ledger = worker.snapshot().status.ledger;
+    let ledger = route.snapshot().status.ledger;
     tracing::info!(?ledger, "ended");
     Ok(if ledger.in_flight == 0 {
         ExitCode::SUCCESS

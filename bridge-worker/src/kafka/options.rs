@@ -1,4 +1,7 @@
-use millrace_contract::{Compression, Document, Sink};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use millrace_contract::{Compression, Document, Settings, Sink};
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use thiserror::Error;
@@ -59,11 +62,16 @@ pub(crate) struct ClientSettings {
 impl ClientSettings {
     /// What a route's producer is made from.
     pub(crate) fn of(document: &Document) -> Self {
-        let route = &document.settings.route;
+        Self::for_route(&document.settings, document.live.max_message_bytes)
+    }
+
+    /// What a route's clients are made from.
+    pub(crate) fn for_route(settings: &Settings, max_message_bytes: u64) -> Self {
+        let route = &settings.route;
         Self {
-            sink: document.settings.sink.clone(),
+            sink: settings.sink.clone(),
             client_id: format!("millrace-{}-{}", route.namespace, route.name),
-            max_message_bytes: document.live.max_message_bytes,
+            max_message_bytes,
         }
     }
 }
@@ -124,6 +132,77 @@ pub(crate) fn client_config(
     }
     for (name, value) in &sink.librdkafka {
         if RESERVED.contains(&name.as_str()) {
+            return Err(OptionsError::Reserved(name.clone()));
+        }
+        config.set(name, value);
+    }
+    config.set_log_level(RDKafkaLogLevel::Warning);
+    config.create_native_config()?;
+    Ok(config)
+}
+
+/// What the worker sets itself of a consumer, and no document may change.
+const RESERVED_OF_CONSUMERS: [&str; 12] = [
+    "group.id",
+    "group.instance.id",
+    "group.protocol",
+    "partition.assignment.strategy",
+    "enable.auto.commit",
+    "auto.commit.enable",
+    "enable.auto.offset.store",
+    "auto.offset.reset",
+    "isolation.level",
+    "enable.partition.eof",
+    "queued.max.messages.kbytes",
+    "queued.min.messages",
+];
+
+/// Kilobytes of records that librdkafka fetches ahead.
+const FETCHED_KBYTES: &str = "8192";
+
+/// What Kafka takes of a member, unless its operator has changed that: `group.min.session.timeout.ms` and `.max.`.
+const SESSION_TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(6)..=Duration::from_secs(1_800);
+
+/// The settings of a route's consumer, whose partitions others get when it has been away for `failover`.
+pub(crate) fn consumer_config(
+    settings: &ClientSettings,
+    group: &str,
+    failover: Duration,
+) -> Result<ClientConfig, OptionsError> {
+    let failover = failover.clamp(*SESSION_TIMEOUTS.start(), *SESSION_TIMEOUTS.end());
+    let sink = &settings.sink;
+    let mut config = ClientConfig::new();
+    for (name, value) in [
+        ("client.id", settings.client_id.clone()),
+        ("bootstrap.servers", sink.bootstrap_servers.join(",")),
+        ("group.id", group.to_owned()),
+        // The promise: committed only after the broker has confirmed, by whom the partition was read.
+        ("enable.auto.commit", "false".into()),
+        ("enable.auto.offset.store", "false".into()),
+        // Where records are gone that were to be read, a person decides.
+        ("auto.offset.reset", "error".into()),
+        ("isolation.level", "read_committed".into()),
+        ("partition.assignment.strategy", "cooperative-sticky".into()),
+        // When others get the partitions of a process that has died.
+        ("session.timeout.ms", failover.as_millis().to_string()),
+        ("queued.max.messages.kbytes", FETCHED_KBYTES.into()),
+        // For each partition; a record that waits takes some 400 bytes beside its own, which the limit above does not count.
+        ("queued.min.messages", "1000".into()),
+        ("fetch.message.max.bytes", "262144".into()),
+        ("fetch.wait.max.ms", "100".into()),
+        // How soon added partitions and a returned broker are noticed.
+        ("topic.metadata.refresh.interval.ms", "10000".into()),
+        ("reconnect.backoff.max.ms", "2000".into()),
+        ("statistics.interval.ms", "2000".into()),
+        ("socket.keepalive.enable", "true".into()),
+        ("socket.nagle.disable", "true".into()),
+        ("log.connection.close", "false".into()),
+    ] {
+        config.set(name, value);
+    }
+    for (name, value) in &sink.librdkafka {
+        let is_reserved = |list: &[&str]| list.contains(&name.as_str());
+        if is_reserved(&RESERVED) || is_reserved(&RESERVED_OF_CONSUMERS) {
             return Err(OptionsError::Reserved(name.clone()));
         }
         config.set(name, value);

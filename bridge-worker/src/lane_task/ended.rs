@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use millrace_contract::status::Reason;
-
 use super::Runner;
 use crate::backoff::Backoff;
 use crate::mqtt::{Ended, Version};
@@ -35,7 +33,7 @@ impl Runner {
         if said || self.short_connections >= 2 {
             return self.taken_over();
         }
-        self.task.report.failed(reason(ended), &ended.to_string());
+        self.task.report.failed(ended.reason(), &ended.to_string());
         if lasted >= SUSPICIOUSLY_SHORT {
             self.takeovers = 0;
             self.backoff.reset();
@@ -54,20 +52,5 @@ impl Runner {
             .report
             .taken_over(&self.task.plan.session.client_id, wait);
         wait
-    }
-}
-
-fn reason(ended: &Ended) -> Reason {
-    match ended {
-        Ended::Disconnected { reason: 0x87, .. } => Reason::BrokerRefused,
-        // Busy, shutting down, no answer to its own pings, told to by an administrator, moved, connected too long.
-        Ended::Disconnected {
-            reason: 0 | 0x89 | 0x8B | 0x8D | 0x98 | 0x9C | 0x9D | 0x9F | 0xA0,
-            ..
-        } => Reason::BrokerUnreachable,
-        Ended::Protocol(_) | Ended::Disconnected { .. } => Reason::ProtocolError,
-        Ended::SubscriptionRefused { .. } => Reason::SubscriptionRefused,
-        Ended::SharedUnsupported { .. } => Reason::SharedSubscriptionsUnsupported,
-        _ => Reason::BrokerUnreachable,
     }
 }

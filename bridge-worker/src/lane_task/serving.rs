@@ -206,6 +206,7 @@ impl Runner {
             Packet::Inbound(Inbound::Disconnect { reason, text }) => {
                 return Err(Ended::Disconnected { reason, text });
             }
+            Packet::Answer(answer) => return Err(PacketError::Unexpected(answer.packet_type()).into()),
             Packet::Inbound(Inbound::ConnAck(_)) => return Err(PacketError::Unexpected(2).into()),
         }
         Ok(())

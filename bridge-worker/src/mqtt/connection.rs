@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::oversized::{self, MAX_HEADER, Oversized};
 use super::packet::{self, Goodbye, Inbound, PacketError, Publish, Version};
 use super::plain::Plain;
+use super::publish::Answer;
 use super::reasons::{AGAIN, advice, meaning};
 use super::wire::{FixedHeader, Peek};
 use crate::pipeline::{Ack, Acks, Received};
@@ -27,6 +28,8 @@ pub(crate) enum Packet {
     /// A PUBLISH that [`Connection::plain`] shows where it was read.
     Plain(Plain),
     Inbound(Inbound),
+    /// What the broker says to what was published.
+    Answer(Answer),
     /// A PUBLISH larger than the route takes: its head, the size of its payload in bytes, and its SHA-256.
     Oversized(Publish, u64, String),
 }
@@ -166,6 +169,10 @@ impl Connection {
         }
         if self.inbound.len() < header.packet_length() {
             return Ok(None);
+        }
+        if let Some(answer) = Answer::read(header, &self.inbound) {
+            self.given = header.packet_length();
+            return Ok(Some(Packet::Answer(answer)));
         }
         if let Some(plain) = Plain::find(self.version, header, &self.inbound)
             && plain.payload.len() <= self.max_message_bytes

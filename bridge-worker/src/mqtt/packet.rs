@@ -60,6 +60,7 @@ pub(crate) struct ConnAck {
     pub(crate) session_expiry_seconds: Option<u32>,
     pub(crate) maximum_qos: Option<u8>,
     pub(crate) shared_subscriptions: Option<bool>,
+    pub(crate) retain_available: Option<bool>,
     pub(crate) keep_alive_seconds: Option<u16>,
     pub(crate) receive_maximum: Option<u16>,
     pub(crate) maximum_packet_bytes: Option<u32>,
@@ -318,6 +319,10 @@ fn connack_v5(ack: v5::ConnAck) -> ConnAck {
         shared_subscriptions: given
             .as_ref()
             .and_then(|properties| properties.shared_subscription_available)
+            .map(|available| available != 0),
+        retain_available: given
+            .as_ref()
+            .and_then(|properties| properties.retain_available)
             .map(|available| available != 0),
         keep_alive_seconds: given.as_ref().and_then(|properties| properties.server_keep_alive),
         receive_maximum: given.as_ref().and_then(|properties| properties.receive_max),

@@ -14,7 +14,7 @@ const CPU_REQUEST: &str = "MILLRACE_CPU_REQUEST";
 
 /// How much of what it may use a process uses.
 #[derive(Debug)]
-pub(super) struct Load {
+pub(crate) struct Load {
     /// Cores that it can count on.
     cores: f64,
     samples: VecDeque<(Instant, Sample)>,
@@ -45,7 +45,7 @@ impl Default for Load {
 impl Load {
     /// The load until now: 1 is all that the process can count on. More threads than one cannot share the work of a lane,
     /// so the busiest of them counts as well.
-    pub(super) fn at(&mut self, now: Instant) -> f64 {
+    pub(crate) fn at(&mut self, now: Instant) -> f64 {
         if self.samples.back().is_none_or(|(at, _)| now - *at >= PACE) {
             self.samples.push_back((now, Sample::now()));
         }

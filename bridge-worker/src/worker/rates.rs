@@ -10,11 +10,11 @@ const WINDOW: Duration = Duration::from_secs(5);
 
 /// Messages per second, over the last few.
 #[derive(Debug, Default)]
-pub(super) struct Rates(VecDeque<(Instant, Ledger)>);
+pub(crate) struct Rates(VecDeque<(Instant, Ledger)>);
 
 impl Rates {
     /// Messages per second received and written until now, where the ledger is this.
-    pub(super) fn at(&mut self, now: Instant, ledger: Ledger) -> (f64, f64) {
+    pub(crate) fn at(&mut self, now: Instant, ledger: Ledger) -> (f64, f64) {
         while self.0.get(1).is_some_and(|(at, _)| now - *at >= WINDOW) {
             self.0.pop_front();
         }

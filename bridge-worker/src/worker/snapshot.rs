@@ -83,6 +83,7 @@ impl Route {
                 latency: totals.latency.to_contract(),
                 buffered_bytes: totals.buffered,
                 lanes: seen.lanes,
+                delivery: None,
             },
             latency: totals.latency,
             bytes_received: totals.bytes_received,

@@ -112,7 +112,7 @@ fn wait_for(
     Ok(receiver)
 }
 
-pub(super) fn join(thread: JoinHandle<()>) {
+pub(crate) fn join(thread: JoinHandle<()>) {
     if thread.join().is_err() {
         tracing::error!("a thread of the worker panicked");
     }

@@ -14,6 +14,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tempfile::TempDir;
 
+pub(crate) use admin::client;
+pub use admin::committed;
 pub use builder::KafkaBuilder;
 pub use consume::{Consumed, consume};
 pub(crate) use consume::{from_beginning, in_place_of};

@@ -25,6 +25,8 @@
 //! | [`Proxy`] | a network that can be cut, half-open or slow |
 //! | [`Publisher`] | publishes until acknowledged and keeps account of it |
 //! | [`Observer`] | reads Kafka from the beginning and keeps account of it |
+//! | [`Writer`] | writes to Kafka until confirmed and keeps account of it |
+//! | [`Subscriber`] | subscribes with many sessions and keeps account of what comes |
 //! | [`check`] | compares the two accounts |
 //! | [`ScriptedBroker`] | an MQTT broker that does exactly what a test says |
 //! | [`Process`], [`wait_until`], [`Port`], [`no_forks`] | small helpers |
@@ -41,12 +43,14 @@ mod proxy;
 mod publisher;
 mod scripted;
 mod stamp;
+mod subscriber;
 mod wait;
 pub mod wire;
+mod writer;
 
 pub use check::{Findings, Verdict, check};
 pub use forks::{no_forks, spawn};
-pub use kafka::{Consumed, Kafka, KafkaBuilder, consume};
+pub use kafka::{Consumed, Kafka, KafkaBuilder, committed, consume};
 pub use mosquitto::{Mosquitto, MosquittoBuilder};
 pub use observer::{Observer, Records, Seen};
 pub use port::Port;
@@ -55,4 +59,6 @@ pub use proxy::{Direction, Proxy, ProxyCounts};
 pub use publisher::{Publisher, PublisherBuilder, Report};
 pub use scripted::{Connection, End, ScriptedBroker};
 pub use stamp::{MessageId, Stamp, StampError};
+pub use subscriber::Subscriber;
 pub use wait::{now_micros, wait_until};
+pub use writer::Writer;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+pub(crate) use records::Position;
 pub use records::{Records, Seen};
 
 /// Reads topics from their first record, in a thread of its own and in no consumer group, as records come. A Kafka that
@@ -171,7 +172,7 @@ impl Reader {
     }
 
     fn add(&self, message: &impl Message) {
-        let at = records::Position {
+        let at = Position {
             topic: self.index(message.topic()),
             partition: message.partition(),
             offset: message.offset(),

@@ -17,6 +17,8 @@ use crate::wait::{holds_within, wait_until};
 use account::Account;
 pub use account::Report;
 pub use builder::PublisherBuilder;
+pub(crate) use builder::new_run;
+pub(crate) use schedule::Schedule;
 
 /// Publishes over MQTT 5 from threads of its own.
 ///

@@ -6,7 +6,7 @@ mod packet;
 mod properties;
 mod reader;
 
-pub(crate) use encode::{put_connect, put_packet, put_publish};
+pub(crate) use encode::{put_connect, put_packet, put_publish, put_subscribe};
 pub use packet::{Ack, Connect, Filter, Packet, Publish, Subscribe};
 pub use properties::{Properties, Value, id};
 

@@ -13,7 +13,7 @@ mod route;
 mod running;
 
 pub(crate) use holding::Holding;
-pub(crate) use kafka::{Api, Code, MockKafka};
+pub(crate) use kafka::{Api, Code, MockKafka, Written};
 pub(crate) use pacer::{Message, Pacer};
 pub(crate) use process::{POD_UID, WorkerProcess};
 pub(crate) use route::{message, repeat, route, session};

@@ -3,11 +3,12 @@
 use std::cell::RefCell;
 
 use millrace_testkit::{Consumed, consume, no_forks};
-use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::DEADLINE;
 
@@ -16,6 +17,15 @@ pub(crate) type Code = RDKafkaRespErr;
 
 /// Kafka's kinds of requests.
 pub(crate) type Api = RDKafkaApiKey;
+
+/// A record to be written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Written<'a> {
+    pub(crate) key: Option<&'a str>,
+    pub(crate) value: Option<&'a str>,
+    pub(crate) headers: &'a [(&'a str, &'a str)],
+    pub(crate) timestamp_ms: Option<i64>,
+}
 
 /// A Kafka in this process. Keeps 5 MiB and 100,000 records per partition.
 pub(crate) struct MockKafka {
@@ -145,6 +155,51 @@ impl MockKafka {
     /// Ends [`MockKafka::go_away`].
     pub(crate) fn come_back(&self) {
         self.cluster.broker_up(-1).expect("brokers");
+    }
+
+    /// Writes records into a partition, in their order: key, value and headers of each.
+    pub(crate) fn write(&self, topic: &str, partition: i32, records: &[Written<'_>]) {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &self.bootstrap)
+            .set("linger.ms", "0")
+            .set("enable.idempotence", "true")
+            .create()
+            .expect("a producer");
+        for record in records {
+            let headers = record
+                .headers
+                .iter()
+                .fold(OwnedHeaders::new(), |headers, (key, value)| {
+                    headers.insert(Header {
+                        key,
+                        value: Some(*value),
+                    })
+                });
+            let mut base = BaseRecord::<[u8], [u8]>::to(topic)
+                .partition(partition)
+                .headers(headers);
+            base.key = record.key.map(str::as_bytes);
+            base.payload = record.value.map(str::as_bytes);
+            base.timestamp = record.timestamp_ms;
+            producer.send(base).map_err(|(error, _)| error).expect("room");
+        }
+        producer.flush(DEADLINE).expect("records are taken");
+    }
+
+    /// The offset that a group has committed, if any.
+    pub(crate) fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.bootstrap)
+            .set("group.id", group)
+            .create()
+            .expect("a consumer");
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        let list = consumer.committed_offsets(list, DEADLINE).expect("an answer");
+        match list.elements()[0].offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        }
     }
 
     /// How many records a topic has been given.

@@ -47,6 +47,7 @@ pub(crate) fn route(broker: &ScriptedBroker, bootstrap: &str) -> Document {
                     compression: Compression::None,
                 },
             },
+            consumer: None,
         },
         live: Live {
             source: Source {

@@ -1,9 +1,9 @@
 //! The document of a worker, with the settings that matter to these tests.
 
 use millrace_contract::{
-    Broker, Compression, Document, ErrorAction, Lanes, Live, Mapping, OnError, Ordering, PayloadFormat,
-    Producer, ProtocolVersion, RouteId, Settings, SharedSubscriptions, Sink, Source, Subscription, Timeouts,
-    VERSION,
+    Broker, Compression, Consumer, Document, ErrorAction, Lanes, Live, LiveToMqtt, Mapping,
+    NoMatchingSubscribers, OnError, Ordering, PayloadFormat, Producer, ProtocolVersion, Publishing, RouteId,
+    Settings, SharedSubscriptions, Sink, Source, Start, Subscription, Timeouts, VERSION,
 };
 use std::collections::BTreeMap;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -57,34 +57,7 @@ impl Route {
             _ => vec![format!("{}/+half/+key", self.name)],
         };
         Document {
-            settings: Settings {
-                version: VERSION,
-                route: RouteId {
-                    namespace: "tests".into(),
-                    name: self.name.clone(),
-                    uid: None,
-                    session_id: self.name.clone(),
-                },
-                broker: Broker {
-                    urls: vec![format!("mqtt://127.0.0.1:{}", self.mqtt_port)],
-                    protocol_version: ProtocolVersion::Auto,
-                    credentials: None,
-                    client_id_prefix: "millrace".into(),
-                    session_expiry_seconds: 3_600,
-                    keep_alive_seconds: self.keep_alive_seconds,
-                    receive_maximum: 10_000,
-                    shared_subscriptions: SharedSubscriptions::Auto,
-                },
-                sink: Sink {
-                    bootstrap_servers: vec![self.kafka.clone()],
-                    librdkafka: BTreeMap::new(),
-                    topics: Vec::new(),
-                    producer: Producer {
-                        linger_ms: self.linger_ms,
-                        compression: Compression::None,
-                    },
-                },
-            },
+            settings: self.settings(None),
             live: Live {
                 source: Source {
                     subscriptions: filters
@@ -118,6 +91,81 @@ impl Route {
                     failover_ms: 15_000,
                 },
             },
+        }
+    }
+
+    /// The other way: from the Kafka topic, read from its beginning, to `<name>/<the record's key>`.
+    pub fn delivery(&self) -> Document<LiveToMqtt> {
+        Document {
+            settings: self.settings(Some(Consumer {
+                topics: vec![self.topic.clone()],
+                group: self.group(),
+                start: Start::Earliest,
+            })),
+            live: LiveToMqtt {
+                payload: PayloadFormat::Bytes,
+                publishing: Publishing {
+                    when: None,
+                    topic: format!("{}/{{record.key}}", self.name),
+                    allowed_topics: vec![format!("{}/+", self.name)],
+                    value: None,
+                    qos: self.qos,
+                    retain: false,
+                    message_expiry_seconds: None,
+                    content_type: None,
+                    response_topic: None,
+                    correlation_data: None,
+                    user_properties: None,
+                    no_matching_subscribers: NoMatchingSubscribers::Wait,
+                },
+                on_error: OnError {
+                    action: ErrorAction::Stop,
+                    dead_letter_topic: None,
+                },
+                max_message_bytes: 1 << 20,
+                timeouts: Timeouts {
+                    drain_ms: 30_000,
+                    // As short as Kafka allows.
+                    failover_ms: 6_000,
+                },
+            },
+        }
+    }
+
+    /// The consumer group of [`Route::delivery`].
+    pub fn group(&self) -> String {
+        format!("millrace.tests.{}", self.name)
+    }
+
+    fn settings(&self, consumer: Option<Consumer>) -> Settings {
+        Settings {
+            version: VERSION,
+            route: RouteId {
+                namespace: "tests".into(),
+                name: self.name.clone(),
+                uid: None,
+                session_id: self.name.clone(),
+            },
+            broker: Broker {
+                urls: vec![format!("mqtt://127.0.0.1:{}", self.mqtt_port)],
+                protocol_version: ProtocolVersion::Auto,
+                credentials: None,
+                client_id_prefix: "millrace".into(),
+                session_expiry_seconds: 3_600,
+                keep_alive_seconds: self.keep_alive_seconds,
+                receive_maximum: 10_000,
+                shared_subscriptions: SharedSubscriptions::Auto,
+            },
+            sink: Sink {
+                bootstrap_servers: vec![self.kafka.clone()],
+                librdkafka: BTreeMap::new(),
+                topics: Vec::new(),
+                producer: Producer {
+                    linger_ms: self.linger_ms,
+                    compression: Compression::None,
+                },
+            },
+            consumer,
         }
     }
 }

@@ -8,13 +8,19 @@
     reason = "compiled into each test, and each uses a part"
 )]
 
+mod audit;
+mod commands;
 mod document;
 mod http;
 mod tap;
+mod witness;
 mod worker;
 
+pub use audit::{Audit, Findings};
+pub use commands::{Commands, DEVICES, PARTITIONS, place_of};
 pub use document::Route;
 pub use tap::{Acks, Tap};
+pub use witness::{Confirmations, Witness};
 pub use worker::Worker;
 
 use std::time::{Duration, Instant};
@@ -36,6 +42,11 @@ pub struct Log(Instant);
 impl Log {
     pub fn start() -> Log {
         Log(Instant::now())
+    }
+
+    /// Microseconds since its start.
+    pub fn micros(&self) -> u64 {
+        u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     pub fn say(&self, what: &str) {

@@ -340,7 +340,7 @@ fn id_of_ack(packet: &[u8]) -> u16 {
 }
 
 /// Takes the first whole packet, fixed header included.
-fn split(input: &mut BytesMut) -> Option<BytesMut> {
+pub(super) fn split(input: &mut BytesMut) -> Option<BytesMut> {
     let mut length = 0;
     for at in 0..4 {
         let byte = *input.get(1 + at)?;
@@ -353,7 +353,7 @@ fn split(input: &mut BytesMut) -> Option<BytesMut> {
     panic!("not MQTT: {:?}", &input[..5]);
 }
 
-fn read(mut stream: &TcpStream, input: &mut BytesMut) -> Result<(), Error> {
+pub(super) fn read(mut stream: &TcpStream, input: &mut BytesMut) -> Result<(), Error> {
     let mut piece = [0; 64 * 1024];
     match stream.read(&mut piece)? {
         0 => Err(ErrorKind::UnexpectedEof.into()),
@@ -364,7 +364,7 @@ fn read(mut stream: &TcpStream, input: &mut BytesMut) -> Result<(), Error> {
     }
 }
 
-fn write(mut stream: &TcpStream, output: &mut BytesMut) -> Result<(), Error> {
+pub(super) fn write(mut stream: &TcpStream, output: &mut BytesMut) -> Result<(), Error> {
     stream.write_all(output)?;
     output.clear();
     Ok(())

@@ -5,6 +5,7 @@ use super::{MEMORY, SOON};
 use millrace_contract::Document;
 use millrace_contract::status::{LaneState, Ledger, Problem, RouteStatus, Status};
 use millrace_testkit::{Port, Process, wait_until};
+use serde::Serialize;
 use std::process::Command;
 use tempfile::TempDir;
 
@@ -12,6 +13,10 @@ use tempfile::TempDir;
 #[derive(Debug)]
 pub struct Worker {
     folder: TempDir,
+    /// What the process is told on its command line, besides where to listen.
+    arguments: Vec<String>,
+    /// Its number among the workers of the route, when it has one.
+    ordinal: Option<u32>,
     admin: Port,
     process: Option<Process>,
     /// The most resident memory any of its processes has had, in bytes.
@@ -19,14 +24,45 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Not started yet.
+    /// The only one of its route. Not started yet.
     #[track_caller]
-    pub fn new(document: &Document) -> Worker {
+    pub fn new<L: Serialize>(document: &Document<L>) -> Worker {
+        Self::with(None, &[("--document", &serde_json::to_value(document))])
+    }
+
+    /// One of several of its route, as in a pod with that number. Not started yet.
+    #[track_caller]
+    pub fn numbered<L: Serialize>(document: &Document<L>, ordinal: u32) -> Worker {
+        let nothing = Ok(serde_json::Value::Null);
+        Self::with(
+            Some(ordinal),
+            &[
+                ("--settings", &serde_json::to_value(&document.settings)),
+                ("--live", &serde_json::to_value(&document.live)),
+                ("--record", &nothing),
+                ("--assignment", &nothing),
+            ],
+        )
+    }
+
+    fn with(ordinal: Option<u32>, files: &[(&str, &serde_json::Result<serde_json::Value>)]) -> Worker {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let json = serde_json::to_vec_pretty(document).expect("a document as JSON");
-        std::fs::write(folder.path().join("document.json"), json).expect("writing the document");
+        let mut arguments = Vec::new();
+        for (option, content) in files {
+            let path = folder
+                .path()
+                .join(option.trim_start_matches('-'))
+                .with_extension("json");
+            let content = content.as_ref().expect("a part of a document as JSON");
+            if !content.is_null() {
+                std::fs::write(&path, content.to_string()).expect("writing a part of the document");
+            }
+            arguments.extend([(*option).to_owned(), path.to_str().expect("a path").to_owned()]);
+        }
         Worker {
             folder,
+            arguments,
+            ordinal,
             admin: Port::free(),
             process: None,
             peak: 0,
@@ -40,10 +76,14 @@ impl Worker {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bridge-worker"));
         command
             .arg("run")
-            .arg("--document")
-            .arg(self.folder.path().join("document.json"))
+            .args(&self.arguments)
             .arg("--admin")
             .arg(self.admin.address().to_string());
+        if let Some(ordinal) = self.ordinal {
+            command
+                .env("POD_NAME", format!("tests-worker-{ordinal}"))
+                .env("POD_UID", format!("uid-{ordinal}"));
+        }
         self.process = Some(Process::spawn("bridge-worker", command));
     }
 
@@ -98,6 +138,20 @@ impl Worker {
         let body = http::get(self.admin.address(), "/status").ok()?;
         let status: Status = serde_json::from_str(&body).expect("a status as the contract has it");
         status.routes.into_iter().next()
+    }
+
+    /// Waits until it is ready.
+    #[track_caller]
+    pub fn wait_ready(&self) {
+        wait_until(SOON, "the worker to be ready", || {
+            self.try_status().is_some_and(|status| status.ready)
+        });
+    }
+
+    /// Partitions that it reads.
+    pub fn partitions(&self) -> usize {
+        let status = self.try_status().and_then(|status| status.delivery);
+        status.map_or(0, |delivery| delivery.partitions.len())
     }
 
     /// Messages received and not yet acknowledged.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use millrace_contract::Document;
+use millrace_contract::AnyDocument;
 
 use super::audit::Place;
 
@@ -16,9 +16,12 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    pub(crate) fn new(documents: &[Document]) -> Self {
+    pub(crate) fn new(documents: &[AnyDocument]) -> Self {
         let mut index = Self::default();
         for (number, document) in documents.iter().enumerate() {
+            let AnyDocument::ToKafka(document) = document else {
+                continue;
+            };
             let patterns = document.live.mapping.allowed_topics.iter();
             index
                 .topics

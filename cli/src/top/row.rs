@@ -135,7 +135,7 @@ fn unexplained(route: &RouteSeen, problems: &[Problem]) -> Option<String> {
     (!is_told && !said.message.is_empty()).then(|| format!("{}: {}", said.reason, said.message))
 }
 
-/// `0:3 1:2/3 2:?`: worker, lanes that are up, and of how many if not all are. Neighbours that say the same stand
+/// `0:3 1:2/3 2:?`: worker, lanes that are up, and of how many if not all are; or partitions of a route from Kafka. Neighbours that say the same stand
 /// together: `0-5:2`.
 fn lanes_by_worker(route: &RouteSeen) -> String {
     let told = |worker: &WorkerSeen| Some((worker.ordinal?, count(worker.answer.as_ref().ok())));
@@ -162,6 +162,9 @@ fn lanes_by_worker(route: &RouteSeen) -> String {
 }
 
 fn count(answer: Option<&RouteStatus>) -> String {
+    if let Some(delivery) = answer.and_then(|answer| answer.delivery.as_ref()) {
+        return delivery.partitions.len().to_string();
+    }
     match answer.map(lanes) {
         None => "?".to_owned(),
         Some((up, in_use)) if up == in_use => up.to_string(),

@@ -18,6 +18,8 @@ pub(crate) const SESSION_ID: &str = "^[a-z0-9]{1,8}$";
 pub(crate) const BOOTSTRAP_SERVER: &str = r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$";
 /// Kafka topic, or a prefix of topics followed by `*`.
 pub(crate) const TOPIC_PATTERN: &str = r"^([A-Za-z0-9._-]+[*]?|[*])$";
+/// Kafka consumer group.
+pub(crate) const GROUP: &str = "^[A-Za-z0-9._:-]+$";
 /// Kafka topic.
 pub(crate) const TOPIC: &str = "^[A-Za-z0-9._-]+$";
 /// Kubernetes' own quantities, `100m` included; the API server checks them again in the pod.
@@ -43,6 +45,7 @@ pub(crate) fn advice(pattern: &str, value: &str) -> String {
              only"
         }
         RESOURCE => "is not a quantity: write a number with a unit of Kubernetes, like 100m, 0.5 or 256Mi",
+        GROUP => "cannot be the name of a consumer group: write letters, digits, `.`, `_`, `:` and `-`",
         TOPIC => "is not a Kafka topic: write letters, digits, `.`, `_` and `-`",
         GepDuration::PATTERN => "is not a duration: write whole numbers with h, m, s or ms, like 1h30m, 15s or 500ms",
         Quantity::PATTERN => {

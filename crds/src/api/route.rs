@@ -6,10 +6,15 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{TopicRouteStatus, patterns};
+use super::{ObjectRef, TopicRouteStatus, patterns};
 use crate::units::{GepDuration, Quantity};
-pub use destination::{Compression, KafkaDestination, Producer, Propagate, RouteDestination};
-pub use source::{MqttSource, Ordering, Payload, PayloadFormat, RouteSource, Subscription};
+pub use destination::{
+    Compression, KafkaDestination, MqttDestination, NoMatchingSubscribers, Producer, Propagate, Retain,
+    RouteDestination,
+};
+pub use source::{
+    KafkaSource, MqttSource, Ordering, Payload, PayloadFormat, RouteSource, Start, Subscription,
+};
 pub use worker::{
     PodMetadata, PodSpec, PodTemplate, Resources, TaintEffect, Toleration, TolerationOperator, WorkerPods,
 };
@@ -25,15 +30,15 @@ pub use worker::{
     shortname = "mrroute",
     category = "millrace",
     derive = "PartialEq",
-    doc = "A route from an MQTT broker to Kafka, with filter, mapping and guarantee.",
+    doc = "A route from an MQTT broker to Kafka, or from Kafka to an MQTT broker, with filter, mapping and guarantee.",
     scale(
         spec_replicas_path = ".spec.replicas",
         status_replicas_path = ".status.replicas",
         label_selector_path = ".status.selector"
     ),
-    printcolumn(name = "From", type_ = "string", json_path = ".spec.from.mqtt.brokerRef.name"),
-    printcolumn(name = "To", type_ = "string", json_path = ".spec.to.kafka.sinkRef.name"),
-    printcolumn(name = "Topic", type_ = "string", json_path = ".spec.to.kafka.topic"),
+    printcolumn(name = "From", type_ = "string", json_path = ".spec.from.*['brokerRef','sinkRef'].name"),
+    printcolumn(name = "To", type_ = "string", json_path = ".spec.to.*['sinkRef','brokerRef'].name"),
+    printcolumn(name = "Topic", type_ = "string", json_path = ".spec.to.*.topic"),
     printcolumn(name = "Workers", type_ = "integer", json_path = ".status.replicas"),
     printcolumn(name = "Lanes", type_ = "integer", json_path = ".status.lanes.total", priority = 1),
     printcolumn(name = "Up", type_ = "integer", json_path = ".status.lanes.up", priority = 1),
@@ -60,9 +65,16 @@ pub use worker::{
         "has(self.sessionId) == has(oldSelf.sessionId) && (!has(self.sessionId) || self.sessionId == oldSelf.sessionId)")
     .message("sessionId is immutable: delete the route and create it again with the new one")
     .field_path(".sessionId"))]
+#[x_kube(validation = Rule::new("has(self.from.mqtt) == has(oldSelf.from.mqtt)")
+    .message("the direction is immutable: create another route for the other way")
+    .field_path(".from"))]
+#[x_kube(validation = Rule::new("has(self.from.mqtt) == has(self.from.kafka) || has(self.to.mqtt) == has(self.to.kafka) \
+        || has(self.from.mqtt) == has(self.to.kafka)")
+    .message("a route goes to the other side: write `kafka` here if `from` has `mqtt`, and `mqtt` if it has `kafka`")
+    .field_path(".to"))]
 pub struct TopicRouteSpec {
-    /// How many workers share the route's lanes. More than `from.mqtt.lanes` are of no use. A HorizontalPodAutoscaler
-    /// may set it.
+    /// How many workers share the route's lanes, or the partitions of `from.kafka`. More than there are of those are of no
+    /// use. A HorizontalPodAutoscaler may set it.
     #[serde(default = "replicas")]
     #[schemars(range(min = 0))]
     pub replicas: i32,
@@ -75,14 +87,14 @@ pub struct TopicRouteSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8), regex(pattern = patterns::SESSION_ID))]
     pub session_id: Option<String>,
-    /// Where messages come from. Exactly one of: `mqtt`.
+    /// What is read. Exactly one of: `mqtt`, `kafka`. The direction is immutable.
     pub from: RouteSource,
-    /// Expression: messages for which it is false are filtered, that is acknowledged and not written. One for which
+    /// Expression: messages (or records) for which it is false are filtered, that is acknowledged and not written. One for which
     /// it fails goes the way of `onError`. Absent: all messages are written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub when: Option<String>,
-    /// Where records go. Exactly one of: `kafka`.
+    /// Where it goes. Exactly one of: `kafka`, `mqtt`.
     pub to: RouteDestination,
     /// What happens to a message that cannot be delivered: one that cannot be mapped, or that Kafka refuses for good.
     #[serde(default)]
@@ -96,6 +108,24 @@ pub struct TopicRouteSpec {
     /// The pods that run the route in Kubernetes.
     #[serde(default, skip_serializing_if = "is_default")]
     pub worker: WorkerPods,
+}
+
+impl TopicRouteSpec {
+    /// The MqttBroker that the route reads or publishes to, and the field that names it.
+    pub fn broker_ref(&self) -> Option<(&'static str, &ObjectRef)> {
+        let from = self.from.mqtt.as_ref().map(|mqtt| &mqtt.broker_ref);
+        let to = self.to.mqtt.as_ref().map(|mqtt| &mqtt.broker_ref);
+        let from = from.map(|named| ("spec.from.mqtt.brokerRef", named));
+        from.or(to.map(|named| ("spec.to.mqtt.brokerRef", named)))
+    }
+
+    /// The KafkaSink that the route reads or writes to, and the field that names it.
+    pub fn sink_ref(&self) -> Option<(&'static str, &ObjectRef)> {
+        let to = self.to.kafka.as_ref().map(|kafka| &kafka.sink_ref);
+        let from = self.from.kafka.as_ref().map(|kafka| &kafka.sink_ref);
+        let to = to.map(|named| ("spec.to.kafka.sinkRef", named));
+        to.or(from.map(|named| ("spec.from.kafka.sinkRef", named)))
+    }
 }
 
 /// What happens to a message that cannot be delivered.

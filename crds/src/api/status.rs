@@ -22,6 +22,9 @@ pub struct TopicRouteStatus {
     /// The route's MQTT sessions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lanes: Option<LaneCounts>,
+    /// What the workers of a route from Kafka read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<ConsumerCounts>,
     /// Where the messages went that the workers of now have received, over all of them. Written when a condition
     /// changes, else once a minute while it moves; a worker's `/metrics` has it at every moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,6 +45,21 @@ pub struct LaneCounts {
     /// Lanes that are subscribed.
     #[schemars(range(min = 0))]
     pub up: i32,
+}
+
+/// What the workers of a route from Kafka read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsumerCounts {
+    /// The consumer group.
+    #[schemars(length(max = 249))]
+    pub group: String,
+    /// Partitions of the topics that are read.
+    #[schemars(range(min = 0))]
+    pub partitions: i32,
+    /// Those that a worker reads.
+    #[schemars(range(min = 0))]
+    pub assigned: i32,
 }
 
 /// Where the messages went that the workers have received.

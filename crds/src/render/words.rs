@@ -25,4 +25,6 @@ same_words! {
     Create { Never, IfMissing }
     Compression { None, Gzip, Snappy, Lz4, Zstd }
     ErrorAction { Stop, DeadLetter, Discard }
+    Start { Earliest, Latest }
+    NoMatchingSubscribers { Ignore, DeadLetter, Wait }
 }

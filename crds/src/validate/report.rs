@@ -41,17 +41,17 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// The broker that a route reads from, if it is in the set.
+    /// The broker that a route reads or publishes to, if it is in the set.
     pub fn broker_of(&self, route: &TopicRoute) -> Option<&MqttBroker> {
-        let name = &route.spec.from.mqtt.as_ref()?.broker_ref.name;
+        let name = &route.spec.broker_ref()?.1.name;
         self.brokers
             .iter()
             .find(|broker| broker.name() == name && broker.namespace() == route.namespace())
     }
 
-    /// The sink that a route writes to, if it is in the set.
+    /// The sink that a route reads or writes, if it is in the set.
     pub fn sink_of(&self, route: &TopicRoute) -> Option<&KafkaSink> {
-        let name = &route.spec.to.kafka.as_ref()?.sink_ref.name;
+        let name = &route.spec.sink_ref()?.1.name;
         self.sinks
             .iter()
             .find(|sink| sink.name() == name && sink.namespace() == route.namespace())

@@ -1,6 +1,7 @@
 //! What one TopicRoute says.
 
 mod filters;
+mod publishing;
 mod topics;
 
 use millrace_contract as contract;
@@ -30,6 +31,9 @@ pub(super) fn check(route: &TopicRoute) -> Vec<Note> {
             notes.extend(mapping(spec, mqtt, kafka, &filters));
         }
     }
+    if let (Some(from), Some(to)) = (&spec.from.kafka, &spec.to.mqtt) {
+        notes.extend(publishing::check(spec, from, to));
+    }
     if let Some(kafka) = kafka {
         notes.extend(header_names(kafka));
         notes.extend(topics::check(spec, kafka));
@@ -41,12 +45,18 @@ fn limits(spec: &TopicRouteSpec) -> Vec<Note> {
     let bound = |field, text, least, most| {
         bounds::duration(field, text, &GepDuration::new(least), &GepDuration::new(most))
     };
+    let expiry = spec
+        .to
+        .mqtt
+        .as_ref()
+        .and_then(|mqtt| mqtt.message_expiry_interval.as_ref());
     let linger = spec.to.kafka.as_ref().map(|kafka| &kafka.producer.linger);
     let notes = [
         bound("spec.timeouts.drain", &spec.timeouts.drain, "1s", "1h"),
         bound("spec.timeouts.failover", &spec.timeouts.failover, "1s", "1h"),
         bound("spec.timeouts.leave", &spec.timeouts.leave, "1s", "1h"),
         linger.and_then(|linger| bound("spec.to.kafka.producer.linger", linger, "0s", "10s")),
+        expiry.and_then(|expiry| bound("spec.to.mqtt.messageExpiryInterval", expiry, "1s", "8760h")),
         // A message must fit into the 64 MiB that a producer buffers, with room for others.
         bounds::size(
             "spec.maxMessageBytes",
@@ -115,5 +125,9 @@ fn path_of(part: &Part) -> FieldPath {
         Part::Header(name) => kafka.key("headers").key(name),
         Part::Propagate => kafka.key("propagate"),
         Part::Value => kafka.key("value"),
+        // Of the other direction.
+        Part::ContentType | Part::ResponseTopic | Part::CorrelationData | Part::UserProperty(_) => {
+            FieldPath::parse("spec.to")
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! What the objects of a set say of each other.
 
+mod groups;
+mod loops;
 mod references;
 mod sessions;
 
@@ -13,6 +15,8 @@ pub(super) fn check(manifests: &mut [Manifest<'_>]) {
     let mut found = duplicates(manifests);
     found.extend(references::check(manifests));
     found.extend(sessions::check(manifests));
+    found.extend(groups::check(manifests));
+    found.extend(loops::check(manifests));
     for (index, note) in found {
         manifests[index].add(note);
     }

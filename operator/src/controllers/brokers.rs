@@ -62,15 +62,10 @@ pub(super) async fn reconcile(broker: Arc<MqttBroker>, context: &Context) -> Res
 fn hear(broker: &MqttBroker, context: &Context) -> Workers {
     let (namespace, name) = (&broker.metadata.namespace, broker.metadata.name.as_deref());
     let uses = |route: &millrace_crds::TopicRoute| {
-        let refers = route
-            .spec
-            .from
-            .mqtt
-            .as_ref()
-            .map(|mqtt| mqtt.broker_ref.name.as_str());
+        let refers = route.spec.broker_ref().map(|(_, named)| named.name.as_str());
         route.metadata.namespace == *namespace && refers == name
     };
-    endpoint::hear(uses, endpoint::has_lane_up, &REASONS, context)
+    endpoint::hear(uses, endpoint::is_connected_to_broker, &REASONS, context)
 }
 
 fn request(broker: &MqttBroker, context: &Context) -> Result<Request, Rejection> {

@@ -10,7 +10,7 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Resource, ResourceExt};
-use millrace_crds::TopicRoute;
+use millrace_crds::{TopicRoute, group};
 
 use super::context::Context;
 use super::latest::Latest;
@@ -65,11 +65,14 @@ impl Change {
     }
 }
 
-/// What a route names: kind and name of a broker or a sink in its namespace, or [`SESSION`] and an id.
+/// What a route names: kind and name of a broker or a sink in its namespace, or [`SESSION`] and an id, or [`GROUP`] and
+/// a consumer group.
 pub(super) type Reference = (&'static str, String);
 
 /// The kind of a reference to a session of a given id.
 pub(super) const SESSION: &str = "session";
+/// The kind of a reference to a consumer group of a given name.
+pub(super) const GROUP: &str = "group";
 
 /// How changes of a kind are looked at.
 pub(super) struct Kind<K>
@@ -194,27 +197,21 @@ pub(super) fn endpoint<K: CustomResource>(object: &K) -> Digest {
     names::digest(format!("{:?} {:?}", object.uid(), object.meta().generation).as_bytes())
 }
 
-/// What of a route concerns its broker, its sink and routes with its session: all but how many messages it has moved.
+/// What of a route concerns its broker, its sink and routes with its session or its consumer group: all but how many messages it has moved.
 pub(super) fn route(route: &TopicRoute) -> Digest {
     let status = route.status.clone().map(routes::without_counts);
     let status = serde_json::to_string(&status).unwrap_or_default();
     names::digest(format!("{:?} {:?} {status}", route.uid(), route.metadata.generation).as_bytes())
 }
 
-/// The broker, the sink and the session that a route names.
+/// The broker, the sink, the session and the consumer group that a route names.
 pub(super) fn refers(route: &TopicRoute) -> Vec<Reference> {
-    let broker = route
-        .spec
-        .from
-        .mqtt
-        .as_ref()
-        .map(|mqtt| (names::kind::BROKER, mqtt.broker_ref.name.clone()));
-    let sink = route
-        .spec
-        .to
-        .kafka
-        .as_ref()
-        .map(|kafka| (names::kind::SINK, kafka.sink_ref.name.clone()));
+    let broker = route.spec.broker_ref();
+    let broker = broker.map(|(_, named)| (names::kind::BROKER, named.name.clone()));
+    let sink = route.spec.sink_ref();
+    let sink = sink.map(|(_, named)| (names::kind::SINK, named.name.clone()));
     let session = route.spec.session_id.clone().map(|id| (SESSION, id));
-    broker.into_iter().chain(sink).chain(session).collect()
+    let group = group(route).map(|group| (GROUP, group));
+    let own = session.into_iter().chain(group);
+    broker.into_iter().chain(sink).chain(own).collect()
 }

@@ -63,19 +63,12 @@ impl Context {
     /// The broker and the sink that a route names.
     pub(super) fn references(&self, route: &TopicRoute) -> (Option<Arc<MqttBroker>>, Option<Arc<KafkaSink>>) {
         let namespace = route.metadata.namespace.as_deref().unwrap_or_default();
-        let broker = route
-            .spec
-            .from
-            .mqtt
-            .as_ref()
-            .and_then(|mqtt| self.stores.brokers.get(namespace, &mqtt.broker_ref.name));
-        let sink = route
-            .spec
-            .to
-            .kafka
-            .as_ref()
-            .and_then(|kafka| self.stores.sinks.get(namespace, &kafka.sink_ref.name));
-        (broker, sink)
+        let broker = route.spec.broker_ref();
+        let sink = route.spec.sink_ref();
+        (
+            broker.and_then(|(_, named)| self.stores.brokers.get(namespace, &named.name)),
+            sink.and_then(|(_, named)| self.stores.sinks.get(namespace, &named.name)),
+        )
     }
 
     /// The workers in a family, with what they said last.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::controller::Action;
 use millrace_contract::probe::Request;
-use millrace_contract::status::{LaneState, Reason as WorkerReason, RouteStatus};
+use millrace_contract::status::{ConnectionState, LaneState, Reason as WorkerReason, RouteStatus};
 use millrace_crds::{MqttBroker, TopicRoute};
 
 use super::Error;
@@ -88,9 +88,13 @@ pub(super) fn hear(
     )
 }
 
-/// Whether a worker has a lane at the broker.
-pub(super) fn has_lane_up(status: &RouteStatus) -> bool {
-    status.lanes.iter().any(|lane| lane.state == LaneState::Up)
+/// Whether a worker has a connection to the broker.
+pub(super) fn is_connected_to_broker(status: &RouteStatus) -> bool {
+    let publishes = status
+        .delivery
+        .as_ref()
+        .is_some_and(|delivery| delivery.connection.state == ConnectionState::Up);
+    publishes || status.lanes.iter().any(|lane| lane.state == LaneState::Up)
 }
 
 /// Tells people about conditions that have changed.

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::future::try_join_all;
+use futures::future::join_all;
 use kube::runtime::controller::Action;
-use millrace_contract::{LaneRecord, Ownership};
+use millrace_contract::{Assignment, LaneRecord, Ownership};
 use millrace_crds::TopicRoute;
 
 use super::context::{Context, failover, route_owner};
 use super::{Error, routes};
 use crate::names;
-use crate::observed::{Child, ChildKind, Family, PodSeen, Seen, WorkerSeen};
+use crate::observed::{Child, ChildKind, Family, Owner, PodSeen, Seen, WorkerSeen};
 use crate::plan::lanes::{self, Goal, PodView, Said};
 use crate::plan::{self, Rollout};
 
@@ -25,6 +25,9 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Result<Action, Error> {
     let owner = route_owner(&route);
     let family = context.observed.family(&owner);
+    if route.spec.from.kafka.is_some() {
+        return nudge(&owner, &family, context).await;
+    }
     let Some(record) = write_record(&route, &family, context).await? else {
         return Ok(Action::requeue(RESYNC));
     };
@@ -44,15 +47,39 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
         let settled = is_settled(&worker, &record, live);
         context.workers.watch(&child.uid, moving || !settled);
         waiting |= !settled;
-        told.push(tell(&record, live, child, pod, &owner.namespace, context));
+        let part = pod
+            .ordinal()
+            .map(|ordinal| record.part_of(ordinal, Some(&child.uid)));
+        let namespace = &owner.namespace;
+        told.push(async move { tell(part.as_ref(), live, child, pod, namespace, context).await });
     }
-    // All at once: a lane that moves waits for the last of them.
-    try_join_all(told).await?;
+    // All at once, because a lane that moves waits for the last of them; one that cannot be told keeps back no other.
+    join_all(told).await.into_iter().collect::<Result<(), _>>()?;
     let next = if waiting || moving { AGAIN } else { RESYNC };
     let lost = context
         .silences
         .with(&owner, |silences| silences.next(Instant::now(), failover(&route)));
     Ok(Action::requeue(lost.unwrap_or(next).min(next)))
+}
+
+/// Tells the workers of a route without lanes that there is another configuration.
+async fn nudge(owner: &Owner, family: &Family, context: &Context) -> Result<Action, Error> {
+    let live = plan::live_hash(family).unwrap_or_default();
+    let mut waiting = false;
+    let mut told = Vec::new();
+    for (child, pod) in plan::workers(family) {
+        if pod.deleting {
+            continue;
+        }
+        let worker = context.workers.of(&child.uid);
+        let status = worker.status.as_ref().filter(|_| worker.silent.is_none());
+        let settled = status.is_some_and(|status| status.live == live);
+        context.workers.watch(&child.uid, !settled);
+        waiting |= !settled;
+        told.push(tell(None, live, child, pod, &owner.namespace, context));
+    }
+    join_all(told).await.into_iter().collect::<Result<(), _>>()?;
+    Ok(Action::requeue(if waiting { AGAIN } else { RESYNC }))
 }
 
 /// The record as it is now, written anew if it has to change. None while there are no workers to own anything.
@@ -155,19 +182,18 @@ fn is_settled(worker: &WorkerSeen, record: &LaneRecord, live: &str) -> bool {
 
 /// Tells a worker its part, through annotations of its pod: it sees them within a second.
 async fn tell(
-    record: &LaneRecord,
+    part: Option<&Assignment>,
     live: &str,
     child: &Child,
     pod: &PodSeen,
     namespace: &str,
     context: &Context,
 ) -> Result<(), Error> {
-    let Some(ordinal) = pod.ordinal() else {
-        return Ok(());
-    };
-    let part = serde_json::to_string(&record.part_of(ordinal, Some(&child.uid))).unwrap_or_default();
+    let part = part.map(|part| serde_json::to_string(part).unwrap_or_default());
     let mut annotations = Vec::new();
-    if pod.assignment.as_deref() != Some(&part) {
+    if let Some(part) = &part
+        && pod.assignment.as_ref() != Some(part)
+    {
         annotations.push((names::ASSIGNMENT, part.as_str()));
     }
     let nudge = context.nudges.next(

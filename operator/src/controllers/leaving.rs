@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::controller::Action;
+use millrace_contract::AnyDocument;
 use millrace_crds::{MqttBroker, TopicRoute};
 
 use super::Error;
@@ -27,6 +28,17 @@ pub(super) async fn reconcile(route: &Arc<TopicRoute>, context: &Context) -> Res
     }
     let owner = route_owner(route);
     let family = context.observed.family(&owner);
+    if route.spec.from.kafka.is_some() {
+        // A worker that ends takes its session with it, and one that was killed has left nothing in it.
+        return release(
+            route,
+            &family,
+            &[],
+            "it has no session that holds messages",
+            context,
+        )
+        .await;
+    }
     let mut step = leave::step(&situation(route, &family, context, false));
     if step == Step::Job {
         step = match start_job(route, &family, context).await? {
@@ -115,7 +127,7 @@ async fn start_job(route: &Arc<TopicRoute>, family: &Family, context: &Context) 
     let (Some(broker), Some(sink)) = (broker, sink) else {
         return Ok(Started::NamespaceTerminating);
     };
-    let Ok(mut document) = plan::render(route, &broker, &sink) else {
+    let Ok(AnyDocument::ToKafka(mut document)) = plan::render(route, &broker, &sink) else {
         return Ok(Started::NamespaceTerminating);
     };
     // What its sessions are subscribed to is what was written last.

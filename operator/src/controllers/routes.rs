@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::controller::Action;
-use millrace_crds::TopicRoute;
 use millrace_crds::api::TopicRouteStatus;
+use millrace_crds::{TopicRoute, group};
 
 use super::context::{Context, failover, route_owner};
 use super::leaving::patience;
@@ -21,6 +21,9 @@ use crate::status::{self, Reason, RouteFacts};
 const RESYNC: Duration = Duration::from_secs(300);
 /// How often it is looked after a worker that goes.
 const GOING: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether a route is still fed what it writes.
+const FED: Duration = Duration::from_secs(10);
 
 /// One pass over a route.
 pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Result<Action, Error> {
@@ -68,10 +71,65 @@ pub(super) fn fetch(route: &Arc<TopicRoute>, context: &Context) -> Inputs {
             .silences
             .leaving(&owner)
             .is_some_and(|since| since > patience(route)),
+        partitions: partitions(&family, context),
+        fed_back_by: fed_back_by(route, context),
+        in_group_of: in_group_of(route, context),
         family,
         rolling: context.observed.rolling(&owner, now),
         now,
     }
+}
+
+/// Partitions of the topics that the workers of a route read, as they say.
+fn partitions(family: &Family, context: &Context) -> Option<u16> {
+    let answers = context.answers(family).into_iter();
+    let counts =
+        answers.filter_map(|(_, worker)| worker.status?.delivery.map(|delivery| delivery.partitions_in_all));
+    counts
+        .max()
+        .filter(|count| *count > 0)
+        .map(|count| u16::try_from(count).unwrap_or(u16::MAX))
+}
+
+/// Older routes of the namespace through which what a route writes would come back to it.
+fn fed_back_by(route: &Arc<TopicRoute>, context: &Context) -> Vec<String> {
+    let seen = context.stores.routes.seen().state();
+    let readable = seen.iter().filter_map(|guard| guard.0.as_ref().ok());
+    let older: Vec<&TopicRoute> = readable
+        .filter(|other| is_older_neighbour(other, route))
+        .collect();
+    // Most namespaces have routes of one direction only.
+    let is_other_way =
+        |other: &&TopicRoute| other.spec.from.kafka.is_some() != route.spec.from.kafka.is_some();
+    if !older.iter().any(is_other_way) {
+        return Vec::new();
+    }
+    let through = millrace_crds::cycle(route, &older).unwrap_or_default();
+    through.into_iter().map(full_name).collect()
+}
+
+/// An older route of the namespace that reads the same Kafka with the same consumer group.
+fn in_group_of(route: &TopicRoute, context: &Context) -> Option<String> {
+    let own = group(route)?;
+    let sink = |route: &TopicRoute| route.spec.sink_ref().map(|(_, named)| named.name.clone());
+    let mut found = None;
+    context.stores.routes.visit(|other| {
+        let is_same = || group(other).is_some_and(|group| group == own) && sink(other) == sink(route);
+        if is_older_neighbour(other, route) && is_same() {
+            found = Some(full_name(other));
+        }
+    });
+    found
+}
+
+fn is_older_neighbour(route: &TopicRoute, than: &TopicRoute) -> bool {
+    route.metadata.namespace == than.metadata.namespace && plan::is_older(route, than)
+}
+
+fn full_name(route: &TopicRoute) -> String {
+    let part = |text: &Option<String>| text.clone().unwrap_or_default();
+    let meta = &route.metadata;
+    format!("{}/{}", part(&meta.namespace), part(&meta.name))
 }
 
 /// Other routes that name the same session.
@@ -258,10 +316,12 @@ pub(super) fn without_counts(status: TopicRouteStatus) -> TopicRouteStatus {
 }
 
 impl Inputs {
-    /// When something changes by itself: a failed probe is tried again, a worker that goes is gone or given up.
+    /// When something changes without an event of this route: a failed probe is tried again, a worker that goes is gone or
+    /// given up, a route that fed this one has become another.
     fn next_change(&self, plan: Option<&Plan>) -> Option<Duration> {
         let going = self.workers().any(|(_, pod)| pod.deleting).then_some(GOING);
-        going.into_iter().chain(self.next_attempt(plan)).min()
+        let fed = (!self.fed_back_by.is_empty()).then_some(FED);
+        going.into_iter().chain(fed).chain(self.next_attempt(plan)).min()
     }
 
     fn next_attempt(&self, plan: Option<&Plan>) -> Option<Duration> {

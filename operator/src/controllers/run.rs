@@ -12,7 +12,7 @@ use kube::runtime::applier;
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::{Resource, ResourceExt};
-use millrace_crds::{KafkaSink, MqttBroker, TopicRoute};
+use millrace_crds::{KafkaSink, MqttBroker, TopicRoute, group};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -258,10 +258,15 @@ impl Controllers {
             }
         };
         for (kind, name) in referred {
+            // Sessions and groups are another's now, or no longer.
             if kind == changes::SESSION {
-                // It is another's now, or no longer.
                 let concerns = |route: &TopicRoute| {
                     route.spec.session_id.as_deref() == Some(&name) && route_owner(route) != *owner
+                };
+                self.request_routes(concerns, queues).await;
+            } else if kind == changes::GROUP {
+                let concerns = |route: &TopicRoute| {
+                    group(route).is_some_and(|group| group == name) && route_owner(route) != *owner
                 };
                 self.request_routes(concerns, queues).await;
             } else {

@@ -63,12 +63,7 @@ pub(super) async fn reconcile(sink: Arc<KafkaSink>, context: &Context) -> Result
 }
 
 fn uses(route: &TopicRoute, sink: &KafkaSink) -> bool {
-    let refers = route
-        .spec
-        .to
-        .kafka
-        .as_ref()
-        .map(|kafka| kafka.sink_ref.name.as_str());
+    let refers = route.spec.sink_ref().map(|(_, named)| named.name.as_str());
     route.metadata.namespace == sink.metadata.namespace && refers == sink.metadata.name.as_deref()
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use millrace_contract::{LaneRecord, Lanes, Live, Retired, Settings};
+use serde::Serialize;
 
 use super::meta::Family;
 use super::{Desired, Uptake};
@@ -102,7 +103,7 @@ pub(super) fn settings_json(settings: &Settings, of_all: &str) -> (String, Strin
 }
 
 /// The live configuration as JSON and its hash, which is the one that workers report.
-pub(super) fn live_json(live: &Live) -> (String, String) {
+pub(super) fn live_json(live: &impl Serialize) -> (String, String) {
     let json = serde_json::to_string(live).unwrap_or_default();
     let hash = names::full_hash(json.as_bytes());
     (json, hash)

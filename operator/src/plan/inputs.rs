@@ -26,6 +26,12 @@ pub struct Inputs {
     pub is_impatient: bool,
     /// Other routes that are replacing their workers.
     pub rolling: usize,
+    /// Partitions of the topics that the route reads, as its workers say; none while none has said it.
+    pub partitions: Option<u16>,
+    /// Older routes through which what the route writes would come back to it, as `namespace/name`.
+    pub fed_back_by: Vec<String>,
+    /// An older route with the same consumer group, as `namespace/name`.
+    pub in_group_of: Option<String>,
     /// The time.
     pub now: Timestamp,
 }
@@ -84,6 +90,10 @@ pub fn leaves(
     route: &TopicRoute,
     broker: Option<&MqttBroker>,
 ) -> Option<Whereabouts> {
+    // What publishes has nothing at the broker that would have to be read to its end.
+    if route.spec.from.kafka.is_some() {
+        return None;
+    }
     let before = whereabouts_of(family)?;
     let next = Whereabouts::of(route, broker?);
     (!before.is_same(&next)).then_some(before)
@@ -116,6 +126,14 @@ pub fn misplaced(family: &observed::Family) -> Vec<(String, String)> {
 pub fn live(family: &observed::Family) -> Option<(&str, &Live)> {
     family.values().find_map(|child| match &child.seen {
         Seen::Live(hash, live) => Some((hash.as_str(), live.as_ref())),
+        _ => None,
+    })
+}
+
+/// The hash of what the workers of a route take over while they run, whichever way it goes.
+pub fn live_hash(family: &observed::Family) -> Option<&str> {
+    family.values().find_map(|child| match &child.seen {
+        Seen::Live(hash, _) | Seen::LiveToMqtt(hash) => Some(hash.as_str()),
         _ => None,
     })
 }

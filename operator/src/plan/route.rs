@@ -1,9 +1,10 @@
 //! The workers of a route.
 
-use millrace_contract::probe::{BrokerRequest, Request, SinkRequest};
-use millrace_contract::{Document, Live};
+use millrace_contract::probe::{BrokerRequest, Outcome, Report, Request, SinkRequest};
+use millrace_contract::{AnyDocument, Live, Settings as WorkerSettings};
+use millrace_crds::api::ObjectRef;
 use millrace_crds::{
-    KafkaSink, MqttBroker, RenderOptions, SessionSource, TopicRoute, document, known_topics,
+    KafkaSink, MqttBroker, RenderOptions, SessionSource, TopicRoute, document, group, known_topics,
 };
 
 use super::inputs::Inputs;
@@ -24,7 +25,7 @@ pub struct Plan {
     /// Whose children these are.
     pub family: Family,
     /// What the workers read.
-    pub document: Document,
+    pub document: AnyDocument,
     /// Children as they are to be, in the order in which they are written: what pods mount comes first.
     pub children: Vec<Desired>,
     /// Names of children that are kept although they are not in `children`.
@@ -35,7 +36,7 @@ pub struct Plan {
     pub workers: u16,
     /// Pods: workers, and those that still own lanes.
     pub pods: u16,
-    /// Workers that were asked for beyond the lanes there are.
+    /// Workers that were asked for beyond the lanes, or partitions, that there are.
     pub surplus: i32,
     /// The settings that the workers are to have.
     pub version: String,
@@ -67,13 +68,18 @@ pub fn route(inputs: &Inputs, checks: &Checks, settings: &Settings) -> Result<Pl
     let (broker, sink) = references(inputs)?;
     checks.route(route, broker, sink)?;
     check_sessions(inputs, broker)?;
+    check_feeding(inputs)?;
+    check_group(inputs)?;
     let mut document = render(route, broker, sink)?;
     let family = Family::of(names::kind::ROUTE, route);
     let name = &family.owner.name;
-    let (settings_json, version) = configuration::settings_json(&document.settings, &settings.of_workers());
-    let (workers, surplus) = workers(route, document.live.lanes.count);
-    let pods = lanes::pods(inputs.record(), workers);
+    let (settings_json, version) = configuration::settings_json(document.settings(), &settings.of_workers());
     let standing = probe::standing(&inputs.family, &version, inputs.now);
+    let (workers, surplus) = workers(route, shares(&document, inputs, &standing));
+    let pods = match &document {
+        AnyDocument::ToKafka(_) => lanes::pods(inputs.record(), workers),
+        AnyDocument::ToMqtt(_) => workers,
+    };
     let leaves = inputs.leaves();
     let rollout = rollout(inputs, &version, &standing, settings);
 
@@ -91,7 +97,7 @@ pub fn route(inputs: &Inputs, checks: &Checks, settings: &Settings) -> Result<Pl
     let mut kept = vec![names::lanes(name), names::live(name)];
     kept.extend(probe::kept(&inputs.family, &version));
     kept.extend(settings_in_use(inputs).map(|version| names::settings(name, version)));
-    let mut live_hash = inputs.live().map(|(hash, _)| hash.to_owned()).unwrap_or_default();
+    let mut live_hash = super::live_hash(&inputs.family).unwrap_or_default().to_owned();
     if let Standing::Due { attempt, .. } = standing
         && rollout != Rollout::Current
     {
@@ -107,21 +113,31 @@ pub fn route(inputs: &Inputs, checks: &Checks, settings: &Settings) -> Result<Pl
         ));
     }
     if rollout == Rollout::Current {
-        // At another broker there is nothing of before.
-        let old = inputs.live().filter(|_| leaves.is_none()).map(|(_, live)| live);
-        document.live = configuration::retiring(document.live, old, &inputs.uptake);
-        let (live_json, hash) = configuration::live_json(&document.live);
+        let (live_json, hash) = match &mut document {
+            AnyDocument::ToKafka(document) => {
+                // At another broker there is nothing of before.
+                let old = inputs.live().filter(|_| leaves.is_none()).map(|(_, live)| live);
+                document.live = configuration::retiring(document.live.clone(), old, &inputs.uptake);
+                configuration::live_json(&document.live)
+            }
+            AnyDocument::ToMqtt(document) => configuration::live_json(&document.live),
+        };
         live_hash.clone_from(&hash);
         children.push(configuration::settings(&family, &version, settings_json));
         children.push(configuration::live(&family, &hash, live_json));
         let workers = Workers {
             route,
             broker,
-            document: &document,
+            drain_ms: document.timeouts().drain_ms,
             replicas: i32::from(pods),
             settings_map: names::settings(name, &version),
             version: &version,
-            whereabouts: Whereabouts::of(route, broker).text(),
+            whereabouts: route
+                .spec
+                .from
+                .mqtt
+                .is_some()
+                .then(|| Whereabouts::of(route, broker).text()),
         };
         children.push(stateful_set(&family, &workers, settings));
     } else if inputs.set().is_some() {
@@ -145,7 +161,7 @@ pub fn route(inputs: &Inputs, checks: &Checks, settings: &Settings) -> Result<Pl
 ///
 /// # Errors
 /// If the objects do not say enough, which [`super::valid`] would have reported.
-pub fn render(route: &TopicRoute, broker: &MqttBroker, sink: &KafkaSink) -> Result<Document, Rejection> {
+pub fn render(route: &TopicRoute, broker: &MqttBroker, sink: &KafkaSink) -> Result<AnyDocument, Rejection> {
     let options = RenderOptions {
         session: SessionSource::Uid,
         secrets: &pod::secret_file,
@@ -159,20 +175,22 @@ pub fn render(route: &TopicRoute, broker: &MqttBroker, sink: &KafkaSink) -> Resu
 fn references(inputs: &Inputs) -> Result<(&MqttBroker, &KafkaSink), Rejection> {
     let spec = &inputs.route.spec;
     let namespace = inputs.route.metadata.namespace.as_deref().unwrap_or_default();
-    let name = |name: Option<&String>| name.cloned().unwrap_or_default();
+    let name = |named: Option<(&'static str, &ObjectRef)>| {
+        named.map_or(("spec", String::new()), |(field, named)| {
+            (field, named.name.clone())
+        })
+    };
     let broker = inputs.broker.as_deref().ok_or_else(|| {
-        let name = name(spec.from.mqtt.as_ref().map(|mqtt| &mqtt.broker_ref.name));
+        let (field, name) = name(spec.broker_ref());
         let message = format!(
-            "spec.from.mqtt.brokerRef: there is no MqttBroker {name} in namespace {namespace}; create it, or write the \
-             name of one that exists"
+            "{field}: there is no MqttBroker {name} in namespace {namespace}; create it, or write the name of one that exists"
         );
         Rejection::new(Reason::BrokerNotFound, message)
     })?;
     let sink = inputs.sink.as_deref().ok_or_else(|| {
-        let name = name(spec.to.kafka.as_ref().map(|kafka| &kafka.sink_ref.name));
+        let (field, name) = name(spec.sink_ref());
         let message = format!(
-            "spec.to.kafka.sinkRef: there is no KafkaSink {name} in namespace {namespace}; create it, or write the name \
-             of one that exists"
+            "{field}: there is no KafkaSink {name} in namespace {namespace}; create it, or write the name of one that exists"
         );
         Rejection::new(Reason::SinkNotFound, message)
     })?;
@@ -184,13 +202,6 @@ fn check_sessions(inputs: &Inputs, broker: &MqttBroker) -> Result<(), Rejection>
     let Some(id) = &inputs.route.spec.session_id else {
         return Ok(());
     };
-    let age = |route: &TopicRoute| {
-        let meta = &route.metadata;
-        (
-            meta.creation_timestamp.as_ref().map(|time| time.0),
-            meta.uid.clone(),
-        )
-    };
     let clash = inputs.others.iter().find(|(other, its_broker)| {
         let same_broker = its_broker
             .spec
@@ -198,7 +209,7 @@ fn check_sessions(inputs: &Inputs, broker: &MqttBroker) -> Result<(), Rejection>
             .iter()
             .any(|url| broker.spec.urls.contains(url))
             && its_broker.spec.session.client_id_prefix == broker.spec.session.client_id_prefix;
-        other.spec.session_id.as_ref() == Some(id) && same_broker && age(other) < age(&inputs.route)
+        other.spec.session_id.as_ref() == Some(id) && same_broker && is_older(other, &inputs.route)
     });
     let Some((other, _)) = clash else { return Ok(()) };
     let (namespace, name) = (&other.metadata.namespace, &other.metadata.name);
@@ -209,6 +220,73 @@ fn check_sessions(inputs: &Inputs, broker: &MqttBroker) -> Result<(), Rejection>
         name.as_deref().unwrap_or_default(),
     );
     Err(Rejection::new(Reason::SessionConflict, message))
+}
+
+/// Whether a route was there before another: that one keeps what both want. Of those made within one second, the times
+/// of Kubernetes being no finer, it is the one that is first by name.
+pub fn is_older(route: &TopicRoute, than: &TopicRoute) -> bool {
+    let age = |route: &TopicRoute| {
+        let meta = &route.metadata;
+        let created = meta.creation_timestamp.as_ref().map(|time| time.0);
+        (created, meta.namespace.clone(), meta.name.clone())
+    };
+    age(route) < age(than)
+}
+
+/// What the route writes must not come back to it. The older of the routes that feed each other go on.
+fn check_feeding(inputs: &Inputs) -> Result<(), Rejection> {
+    if inputs.fed_back_by.is_empty() {
+        return Ok(());
+    }
+    let field = match inputs.route.spec.to.mqtt {
+        Some(_) => "spec.to.mqtt.topic",
+        None => "spec.to.kafka.topic",
+    };
+    let message = format!(
+        "{field}: what this route writes comes back to it through {}, for ever: choose topics that none of them reads, or narrow \
+         allowedTopics",
+        inputs.fed_back_by.join(" and ")
+    );
+    Err(Rejection::new(Reason::FeedsItself, message))
+}
+
+/// Two routes in one consumer group would each get a part of the records. The older one keeps it.
+fn check_group(inputs: &Inputs) -> Result<(), Rejection> {
+    let Some(older) = &inputs.in_group_of else {
+        return Ok(());
+    };
+    let message = format!(
+        "spec.from.kafka.group: the consumer group {:?} is that of TopicRoute {older} too, on the same KafkaSink, so each would get a \
+         part of the records; the older route keeps it: write another one",
+        group(&inputs.route).unwrap_or_default()
+    );
+    Err(Rejection::new(Reason::GroupConflict, message))
+}
+
+/// Among how many workers the work can be shared: there are so many lanes, or partitions.
+fn shares(document: &AnyDocument, inputs: &Inputs, standing: &Standing) -> u16 {
+    match document {
+        AnyDocument::ToKafka(document) => document.live.lanes.count,
+        AnyDocument::ToMqtt(document) => {
+            let found = match standing {
+                Standing::Passed(report) => partitions(report, &document.settings),
+                _ => None,
+            };
+            // A route that was just made has no workers that would know.
+            inputs.partitions.max(found).unwrap_or(u16::MAX)
+        }
+    }
+}
+
+/// Partitions of the topics that a route reads, as a probe has found them.
+fn partitions(report: &Report, settings: &WorkerSettings) -> Option<u16> {
+    let Some(Outcome::Found(found)) = &report.sink else {
+        return None;
+    };
+    let topics = &settings.consumer.as_ref()?.topics;
+    let of_topics = found.topics.iter().filter(|topic| topics.contains(&topic.name));
+    let count: u32 = of_topics.map(|topic| topic.partitions).sum();
+    u16::try_from(count).ok().filter(|count| *count > 0)
 }
 
 /// What the lanes of a route are to come to, while this is what its workers take over.
@@ -254,14 +332,19 @@ fn has_to_leave(inputs: &Inputs) -> bool {
 }
 
 /// What is asked of broker and Kafka before workers depend on them.
-fn request(document: &Document, route: &TopicRoute) -> Request {
+fn request(document: &AnyDocument, route: &TopicRoute) -> Request {
+    let qos = match document {
+        AnyDocument::ToKafka(document) => document.live.source.qos,
+        AnyDocument::ToMqtt(document) => document.live.publishing.qos,
+    };
+    let settings = document.settings();
     Request {
         broker: Some(BrokerRequest {
-            broker: document.settings.broker.clone(),
-            qos: document.live.source.qos,
+            broker: settings.broker.clone(),
+            qos,
         }),
         sink: Some(SinkRequest {
-            sink: document.settings.sink.clone(),
+            sink: settings.sink.clone(),
             topics: known_topics(route),
         }),
     }

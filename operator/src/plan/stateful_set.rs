@@ -11,7 +11,6 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use millrace_contract::Document;
 use millrace_crds::{MqttBroker, TopicRoute};
 
 use super::meta::Family;
@@ -34,14 +33,15 @@ const LIMITS: [(&str, &str); 1] = [("memory", "256Mi")];
 pub(super) struct Workers<'a> {
     pub(super) route: &'a TopicRoute,
     pub(super) broker: &'a MqttBroker,
-    pub(super) document: &'a Document,
+    /// How long a worker may take to end, in milliseconds.
+    pub(super) drain_ms: u64,
     pub(super) replicas: i32,
     /// The name of the settings' ConfigMap.
     pub(super) settings_map: String,
     /// Settings and image in one word.
     pub(super) version: &'a str,
-    /// Where the sessions are that they read.
-    pub(super) whereabouts: String,
+    /// Where the sessions are that they read, if they read sessions.
+    pub(super) whereabouts: Option<String>,
 }
 
 /// The StatefulSet: one pod for each worker, replaced one by one, started all at once.
@@ -115,7 +115,7 @@ fn template(family: &Family, workers: &Workers<'_>, settings: &Settings) -> PodT
     });
     spec.containers = vec![container];
     spec.service_account_name = Some(names::workers(route));
-    let drain_seconds = workers.document.live.timeouts.drain_ms.div_ceil(1000);
+    let drain_seconds = workers.drain_ms.div_ceil(1000);
     spec.termination_grace_period_seconds = Some(
         i64::try_from(drain_seconds)
             .unwrap_or(i64::MAX / 2)
@@ -144,7 +144,9 @@ fn template_meta(family: &Family, workers: &Workers<'_>) -> ObjectMeta {
     labels.extend(family.labels(names::component::WORKER));
     let mut annotations = written.annotations.clone();
     annotations.insert(names::SETTINGS.into(), workers.version.to_owned());
-    annotations.insert(names::WHEREABOUTS.into(), workers.whereabouts.clone());
+    if let Some(whereabouts) = &workers.whereabouts {
+        annotations.insert(names::WHEREABOUTS.into(), whereabouts.clone());
+    }
     ObjectMeta {
         labels: Some(labels),
         annotations: Some(annotations),

@@ -38,6 +38,10 @@ reasons! {
     SinkNotFound,
     /// Another route uses the same MQTT sessions.
     SessionConflict,
+    /// What the route writes would come back to it, through another route.
+    FeedsItself,
+    /// Another route reads Kafka with the same consumer group.
+    GroupConflict,
     /// An object of another owner has a name that the operator needs.
     NameConflict,
     /// The API server does not take what the operator writes: a quota, a policy or a permission forbids it.
@@ -96,6 +100,8 @@ reasons! {
     SinkSaturated,
     /// The route stopped at a message that cannot be delivered.
     MessageUndeliverable,
+    /// The route stopped because records that were to be read next are no longer in Kafka.
+    OffsetOutOfRange,
     /// A changed configuration cannot be used; the one before is still in use.
     ConfigurationRefused,
     /// Changed credentials do not work; the ones before are still in use.
@@ -126,6 +132,7 @@ impl From<WorkerReason> for Reason {
             WorkerReason::PartitionStalled => Self::PartitionStalled,
             WorkerReason::WindowLimited => Self::WindowLimited,
             WorkerReason::SinkSaturated => Self::SinkSaturated,
+            WorkerReason::OffsetOutOfRange => Self::OffsetOutOfRange,
             WorkerReason::MessageUndeliverable => Self::MessageUndeliverable,
             WorkerReason::ConfigurationRefused => Self::ConfigurationRefused,
             WorkerReason::CredentialsRefused => Self::CredentialsRefused,

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
-use millrace_contract::Ledger;
 use millrace_contract::status::{LaneState, Phase, Problem, Reason as WorkerReason, RouteStatus};
-use millrace_crds::api::{LaneCounts, LedgerStatus, TopicRouteStatus};
+use millrace_contract::{AnyDocument, Ledger};
+use millrace_crds::api::{ConsumerCounts, LaneCounts, LedgerStatus, TopicRouteStatus};
 use millrace_crds::{MqttBroker, TopicRoute};
 
 use super::{Conditions, Reason};
@@ -119,7 +119,7 @@ pub fn route(facts: &RouteFacts<'_>) -> TopicRouteStatus {
             "the credentials in use are the newest",
         ),
     }
-    match problem(facts, |reason| reason == WorkerReason::MessageUndeliverable) {
+    match problem(facts, has_stopped) {
         Some(stopped) => conditions.set("Delivering", Some(false), stopped.reason.into(), stopped.message),
         None => conditions.set(
             "Delivering",
@@ -166,7 +166,7 @@ pub fn route(facts: &RouteFacts<'_>) -> TopicRouteStatus {
             "nothing is under way",
         ),
     }
-    let (lanes, ledger) = (lanes(facts), ledger(facts));
+    let (lanes, ledger, consumer) = (lanes(facts), ledger(facts), consumer(facts));
     TopicRouteStatus {
         observed_generation: generation,
         replicas: Some(
@@ -178,6 +178,7 @@ pub fn route(facts: &RouteFacts<'_>) -> TopicRouteStatus {
             .map(|plan| plan.family.selector_text(names::component::WORKER))
             .or(old.selector),
         lanes: lanes.or(old.lanes),
+        consumer: consumer.or(old.consumer),
         ledger: ledger.or(old.ledger),
         conditions: conditions.into_vec(),
     }
@@ -274,14 +275,15 @@ fn ready(facts: &RouteFacts<'_>, applied: &Verdict) -> Verdict {
         return Verdict::bad(applied.reason, &applied.message);
     };
     if facts.route.spec.paused {
+        let collects = collector(facts);
         return Verdict::good(
             Reason::Paused,
-            "the route is paused: the broker collects its messages; write spec.paused: false to go on",
+            format!("the route is paused: {collects}; write spec.paused: false to go on"),
         );
     }
     if set.replicas == 0 {
-        let message =
-            "the route has no workers, so the broker collects its messages; write spec.replicas: 1 or more";
+        let collects = collector(facts);
+        let message = format!("the route has no workers, so {collects}; write spec.replicas: 1 or more");
         return Verdict::good(Reason::ScaledToZero, message);
     }
     if let Some((pod, why)) = facts
@@ -312,6 +314,9 @@ fn ready(facts: &RouteFacts<'_>, applied: &Verdict) -> Verdict {
     if facts.plan.is_ok_and(|plan| plan.rollout == Rollout::Leaving) {
         return Verdict::bad(applied.reason, &applied.message);
     }
+    if facts.route.spec.from.kafka.is_some() {
+        return delivering(facts);
+    }
     let lanes = lanes(facts).unwrap_or_default();
     // All lanes are read: workers that are still to come only take some of them over.
     if are_all_up(&lanes, facts, applied) {
@@ -341,6 +346,37 @@ fn ready(facts: &RouteFacts<'_>, applied: &Verdict) -> Verdict {
     }
 }
 
+/// Whether a route from Kafka works: each worker is connected to the broker and has its part of the partitions, and no
+/// partition is without a reader.
+fn delivering(facts: &RouteFacts<'_>) -> Verdict {
+    let waiting = answers(facts).filter(|status| !status.ready).count();
+    let parts = consumer(facts).unwrap_or_default();
+    let workers = ready_workers(facts);
+    if workers > 0 && waiting == 0 && parts.assigned > 0 && parts.assigned == parts.partitions {
+        let (partitions, workers) = (counted(parts.partitions, "partition"), counted(workers, "worker"));
+        return Verdict::good(Reason::Healthy, format!("{partitions} read by {workers}"));
+    }
+    // It has worked until now: partitions that go from one worker to another are away for a moment only.
+    if was_healthy(facts) && workers > 0 {
+        let workers = counted(workers, "worker");
+        return Verdict::good(
+            Reason::Healthy,
+            format!("partitions are moving between {workers}"),
+        );
+    }
+    if let Some(starting) = starting(facts) {
+        return starting;
+    }
+    let message = match parts.partitions {
+        0 => "no worker has joined the consumer group yet".to_owned(),
+        partitions => format!(
+            "{} of {partitions} partitions are read; the others are being given to the workers",
+            parts.assigned
+        ),
+    };
+    Verdict::bad(Reason::Connecting, message)
+}
+
 /// Whether each lane of the route is read that has something to read: the workers that answer know of their own lanes
 /// only.
 fn are_all_up(lanes: &LaneCounts, facts: &RouteFacts<'_>, applied: &Verdict) -> bool {
@@ -350,11 +386,22 @@ fn are_all_up(lanes: &LaneCounts, facts: &RouteFacts<'_>, applied: &Verdict) -> 
         .map(|lane| lane.lane)
         .collect();
     let are_known = match facts.plan {
-        Ok(plan) if applied.good => (0..plan.document.live.lanes.count).all(|lane| owned.contains(&lane)),
+        Ok(Plan {
+            document: AnyDocument::ToKafka(document),
+            ..
+        }) if applied.good => (0..document.live.lanes.count).all(|lane| owned.contains(&lane)),
         // The workers have another configuration than the one that is written.
         _ => true,
     };
     lanes.up > 0 && lanes.up == lanes.total && are_known
+}
+
+/// Where what a route does not read is kept.
+fn collector(facts: &RouteFacts<'_>) -> &'static str {
+    match facts.route.spec.from.kafka {
+        Some(_) => "its records stay in Kafka",
+        None => "the broker collects its messages",
+    }
 }
 
 fn was_healthy(facts: &RouteFacts<'_>) -> bool {
@@ -430,15 +477,8 @@ fn stalled(facts: &RouteFacts<'_>) -> Option<(Reason, String)> {
                 );
                 Some((verdict.failure.reason.into(), message))
             }
-            _ => problem(facts, |reason| {
-                matches!(
-                    reason,
-                    WorkerReason::MessageUndeliverable
-                        | WorkerReason::ConfigurationRefused
-                        | WorkerReason::CredentialsRefused
-                )
-            })
-            .map(|problem| (problem.reason.into(), problem.message)),
+            _ => problem(facts, |reason| has_stopped(reason) || is_about_changes(reason))
+                .map(|problem| (problem.reason.into(), problem.message)),
         },
     }
 }
@@ -468,11 +508,15 @@ fn warnings(facts: &RouteFacts<'_>) -> Vec<(Reason, String)> {
     if let Ok(plan) = facts.plan
         && plan.surplus > 0
     {
+        let (noun, way_out) = match plan.document {
+            AnyDocument::ToKafka(_) => ("lane", "raise spec.from.mqtt.lanes"),
+            AnyDocument::ToMqtt(_) => ("partition", "add partitions to the topics"),
+        };
         let message = format!(
             "spec.replicas asks for {}, and the route has {}: more workers would have nothing to do and are not \
-             started; lower spec.replicas to {2}, or raise spec.from.mqtt.lanes",
+             started; lower spec.replicas to {2}, or {way_out}",
             counted(facts.route.spec.replicas, "worker"),
-            counted(plan.workers, "lane"),
+            counted(plan.workers, noun),
             plan.workers
         );
         warnings.push((Reason::ReplicasClamped, message));
@@ -508,6 +552,10 @@ fn warnings(facts: &RouteFacts<'_>) -> Vec<(Reason, String)> {
 /// What can be lost while a route has no workers, because the broker keeps neither everything nor for ever.
 fn at_risk(facts: &RouteFacts<'_>) -> Option<String> {
     let (plan, set) = (facts.plan.ok()?, facts.set?);
+    // Kafka keeps what nobody reads.
+    let AnyDocument::ToKafka(document) = &plan.document else {
+        return None;
+    };
     if set.replicas > 0 || plan.workers > 0 {
         return None;
     }
@@ -521,12 +569,12 @@ fn at_risk(facts: &RouteFacts<'_>) -> Option<String> {
                      published now is not received later; write spec.replicas: 1 or more to begin";
         return Some(never.to_owned());
     }
-    let broker = &plan.document.settings.broker;
+    let broker = &document.settings.broker;
     let granted = facts.broker.and_then(|broker| broker.status.as_ref());
     let granted = granted.and_then(|status| status.capabilities.as_ref()?.session_expiry_seconds);
     let asked = i64::from(broker.session_expiry_seconds);
     let kept = SignedDuration::from_secs(granted.map_or(asked, |granted| granted.min(asked)));
-    let qos0 = match plan.document.live.source.qos {
+    let qos0 = match document.live.source.qos {
         0 => ", and most brokers keep none of QoS 0 at all",
         _ => "",
     };
@@ -542,6 +590,14 @@ fn is_warning(reason: WorkerReason) -> bool {
     matches!(
         reason,
         WorkerReason::QosDowngraded | WorkerReason::SessionExpiryShort | WorkerReason::TopicUnsafe
+    )
+}
+
+/// What has stopped a route goes on standing in its way until somebody does something.
+fn has_stopped(reason: WorkerReason) -> bool {
+    matches!(
+        reason,
+        WorkerReason::MessageUndeliverable | WorkerReason::OffsetOutOfRange
     )
 }
 
@@ -588,6 +644,20 @@ fn lanes(facts: &RouteFacts<'_>) -> Option<LaneCounts> {
         }
     }
     known.then_some(counts)
+}
+
+/// What the workers of a route from Kafka read.
+fn consumer(facts: &RouteFacts<'_>) -> Option<ConsumerCounts> {
+    let mut counts: Option<ConsumerCounts> = None;
+    for delivery in answers(facts).filter_map(|status| status.delivery.as_ref()) {
+        let counts = counts.get_or_insert_default();
+        counts.group.clone_from(&delivery.group);
+        let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        counts.assigned += number(delivery.partitions.len());
+        let in_all = i32::try_from(delivery.partitions_in_all).unwrap_or(i32::MAX);
+        counts.partitions = counts.partitions.max(in_all);
+    }
+    counts
 }
 
 fn ledger(facts: &RouteFacts<'_>) -> Option<LedgerStatus> {

@@ -21,8 +21,61 @@ pub(crate) fn all() -> Vec<Said> {
         working(),
         in_trouble(),
         changed(),
+        from_kafka(),
     ];
     all.into_iter().flatten().collect()
+}
+
+/// Commands for devices.
+fn commands(spec: &mut Value) {
+    spec["from"] = json!({"kafka": {"sinkRef": {"name": "main"}, "topics": ["commands"]}});
+    spec["to"] = json!({"mqtt": {
+        "brokerRef": {"name": "plant"}, "topic": "plants/{record.key}/cmd", "allowedTopics": ["plants/+/cmd"],
+    }});
+}
+
+/// Routes of the other direction.
+fn from_kafka() -> Vec<Said> {
+    let running = || World::new().written(commands).probe_finds_all().rolled_out();
+    let many = |spec: &mut Value| {
+        commands(spec);
+        spec["replicas"] = 9.into();
+    };
+    let mut fed_back = World::new().written(commands);
+    fed_back.fed_back_by = vec!["factory/telemetry".into()];
+    let mut in_a_group = World::new().written(commands);
+    in_a_group.in_group_of = Some("factory/settings".into());
+    vec![
+        World::new()
+            .written(|spec| {
+                commands(spec);
+                spec["to"]["mqtt"]["allowedTopics"] = json!([]);
+            })
+            .said("From Kafka, and a record could command any device"),
+        fed_back.said("From Kafka, and what it publishes comes back through another route"),
+        in_a_group.said("From Kafka, and another route reads with the same consumer group"),
+        World::new()
+            .written(commands)
+            .said("From Kafka, and nothing has been tried yet"),
+        running().said("From Kafka, and all works"),
+        World::new()
+            .written(many)
+            .probe_finds_all()
+            .rolled_out()
+            .said("From Kafka, with more workers than partitions"),
+        running()
+            .answers(0, |status| {
+                status.ready = false;
+                status.delivery = None;
+            })
+            .said("From Kafka, and its worker has started again"),
+        running()
+            .answers(0, |status| status.problems = vec![worker::out_of_range()])
+            .said("From Kafka, and records are gone that were to be read"),
+        running()
+            .edited(|spec| spec["paused"] = true.into())
+            .said("From Kafka, and paused"),
+    ]
 }
 
 /// Something has to be written differently first.

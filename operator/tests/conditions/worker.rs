@@ -223,6 +223,17 @@ pub(crate) fn session_short() -> Problem {
     )
 }
 
+pub(crate) fn out_of_range() -> Problem {
+    problem(
+        Reason::OffsetOutOfRange,
+        "records that group {} was to read next are not in Kafka any more: they are older than the topic keeps, or the \
+         topic was made anew (read here: {}); what is gone cannot be delivered: set the group's offsets to where it is \
+         to go on (kafka-consumer-groups.sh --reset-offsets), or name another spec.from.kafka.group, and restart the \
+         workers",
+        &["millrace.factory.sensors", "commands[0] up to 1042"],
+    )
+}
+
 pub(crate) fn topic_unsafe() -> Problem {
     problem(
         Reason::TopicUnsafe,

@@ -8,8 +8,11 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use millrace_contract::probe::{Failure, Outcome, Report, SinkFound, TopicFound};
-use millrace_contract::status::{LaneState, LaneStatus, Phase, Problem, RouteStatus};
-use millrace_contract::{Document, LaneOwner, LaneRecord, Ownership};
+use millrace_contract::status::{
+    ConnectionState, ConnectionStatus, DeliveryStatus, LaneState, LaneStatus, PartitionStatus, Phase,
+    Problem, RouteStatus,
+};
+use millrace_contract::{AnyDocument, LaneOwner, LaneRecord, Ownership};
 use millrace_crds::TopicRoute;
 use millrace_crds::api::TopicRouteStatus;
 use millrace_operator::observed::{self, ChildKind, Family, Observed, Owner, Seen, Workers};
@@ -32,17 +35,48 @@ pub(crate) struct World {
     observed: Observed,
     answers: Workers,
     /// What the workers were last started with or told of: what the user had written then.
-    acts_by: Option<(Document, Value, Value)>,
+    acts_by: Option<(AnyDocument, Value, Value)>,
     /// How many workers the StatefulSet was last told to have.
     wanted: u16,
     /// Other routes that are replacing their workers.
     pub(crate) rolling: usize,
+    /// Routes through which what it writes would come back.
+    pub(crate) fed_back_by: Vec<String>,
+    /// A route that reads with the same consumer group.
+    pub(crate) in_group_of: Option<String>,
     /// What keeps the operator from making a child.
     pub(crate) taken: Option<Rejection>,
     /// What the API server says against a child.
     refused: Option<&'static str>,
     now: Timestamp,
     settings: Settings,
+}
+
+/// Partitions of the topics that a route from Kafka reads.
+const PARTITIONS: u16 = 6;
+
+/// What one of several workers of a route from Kafka has.
+fn delivery(worker: u16, workers: u16) -> DeliveryStatus {
+    let partition = |partition: u16| PartitionStatus {
+        topic: "commands".into(),
+        partition: partition.into(),
+        arrived: Some(10),
+        lag: Some(0),
+    };
+    DeliveryStatus {
+        connection: ConnectionStatus {
+            state: ConnectionState::Up,
+            protocol_version: Some("5".into()),
+            connections: 1,
+            ..ConnectionStatus::new(format!("millrace-6a3d0c1e-out-{worker}"))
+        },
+        group: "millrace.factory.sensors".into(),
+        partitions: (worker..PARTITIONS)
+            .step_by(workers.into())
+            .map(partition)
+            .collect(),
+        partitions_in_all: PARTITIONS.into(),
+    }
 }
 
 impl World {
@@ -58,6 +92,8 @@ impl World {
             acts_by: None,
             wanted: 0,
             rolling: 0,
+            fed_back_by: Vec::new(),
+            in_group_of: None,
             taken: None,
             refused: None,
             now: "2026-03-01T03:00:10Z".parse().unwrap(),
@@ -278,14 +314,22 @@ impl World {
             ..LaneStatus::new(lane, format!("millrace-6a3d0c1e-{lane}"), LaneState::Up)
         };
         let plan = self.plan().unwrap();
-        let lanes = (worker..plan.document.live.lanes.count).step_by(plan.workers.into());
+        let (mut lanes, mut delivery) = (Vec::new(), None);
+        match &plan.document {
+            AnyDocument::ToKafka(document) => {
+                let owned = (worker..document.live.lanes.count).step_by(plan.workers.into());
+                lanes = owned.map(lane).collect();
+            }
+            AnyDocument::ToMqtt(_) => delivery = Some(self::delivery(worker, plan.workers)),
+        }
         let mut status = RouteStatus {
             namespace: NAMESPACE.into(),
             name: "sensors".into(),
             live: plan.live_hash,
             phase: Phase::Running,
             ready: true,
-            lanes: lanes.map(lane).collect(),
+            lanes,
+            delivery,
             ..RouteStatus::default()
         };
         but(&mut status);
@@ -344,7 +388,7 @@ impl World {
         has_all && written.is_ok_and(|written| written == *document)
     }
 
-    fn document(&self) -> Result<Document, Rejection> {
+    fn document(&self) -> Result<AnyDocument, Rejection> {
         let (broker, sink) = (self.broker.as_ref().unwrap(), self.sink.as_ref().unwrap());
         plan::render(&typed(&self.route), &typed(broker), &typed(sink))
     }
@@ -366,8 +410,17 @@ impl World {
             uptake: Default::default(),
             is_impatient: false,
             rolling: self.rolling,
+            partitions: self.partitions(),
+            fed_back_by: self.fed_back_by.clone(),
+            in_group_of: self.in_group_of.clone(),
             now: self.now,
         }
+    }
+
+    /// Of a route from Kafka whose workers have answered.
+    fn partitions(&self) -> Option<u16> {
+        let reads_kafka = self.route["spec"]["from"]["kafka"].is_object();
+        (reads_kafka && self.acts_by.is_some()).then_some(PARTITIONS)
     }
 
     fn family(&self) -> Family {

@@ -7,12 +7,40 @@ use millrace_contract::PayloadFormat;
 
 use super::calls;
 use super::functions::{MERGE, WITHOUT};
-use super::scope::MESSAGE_FIELDS;
+use super::scope::{MESSAGE_FIELDS, RECORD_FIELDS};
 use super::tree::for_each_child;
+
+/// What an expression is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// An MQTT message: `message`, and the names of the filter.
+    Message,
+    /// A Kafka record: `record`.
+    Record,
+}
+
+impl Subject {
+    /// The variable that stands for all of it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Record => "record",
+        }
+    }
+
+    fn fields(self) -> &'static [&'static str] {
+        match self {
+            Self::Message => &MESSAGE_FIELDS,
+            Self::Record => &RECORD_FIELDS,
+        }
+    }
+}
 
 /// What an expression may refer to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Known<'a> {
+    /// What it is about.
+    pub(crate) subject: Subject,
     /// Names that every filter of the route binds.
     pub(crate) names: &'a [String],
     /// Names that only some filters of the route bind.
@@ -32,8 +60,10 @@ pub(crate) struct Checked {
 pub(crate) enum Form {
     /// Nothing but a name of the filter, by its position in [`Known::names`].
     Name(usize),
-    /// Nothing but `message.topic`.
+    /// Nothing but `message.topic` or `record.topic`.
     Topic,
+    /// Nothing but `record.key`.
+    Key,
     /// Always a value of this type.
     Always(&'static str),
     /// To be seen when there is a message.
@@ -74,10 +104,12 @@ fn form(expr: &Expr, known: &Known<'_>) -> Form {
             Some(position) => Form::Name(position),
             None => Form::Computed,
         },
-        Expr::Select(select)
-            if is_ident(&select.operand, "message") && select.field == "topic" && !select.test =>
-        {
-            Form::Topic
+        Expr::Select(select) if is_ident(&select.operand, known.subject.name()) && !select.test => {
+            match (known.subject, select.field.as_str()) {
+                (_, "topic") => Form::Topic,
+                (Subject::Record, "key") => Form::Key,
+                _ => Form::Computed,
+            }
         }
         Expr::List(_) => Form::Always("list"),
         Expr::Map(_) => Form::Always("map"),
@@ -154,7 +186,19 @@ impl<'a> Checker<'a> {
         }
         match name {
             "payload" => self.uses_payload = true,
-            "message" => {}
+            name if name == self.known.subject.name() => {}
+            "message" => {
+                return Err(
+                    "`message` is what a route from MQTT reads; this one reads Kafka: write `record`"
+                        .to_owned(),
+                );
+            }
+            "record" => {
+                return Err(
+                    "`record` is what a route from Kafka reads; this one reads MQTT: write `message`"
+                        .to_owned(),
+                );
+            }
             name if TYPES.contains(&name) => {}
             name if self.known.partial_names.iter().any(|known| known == name) => {
                 return Err(format!(
@@ -177,7 +221,7 @@ impl<'a> Checker<'a> {
             // Writing to a String cannot fail.
             write!(list, "`{name}`, ").ok();
         }
-        list + "`payload`, `message`"
+        format!("{list}`payload`, `{}`", self.known.subject.name())
     }
 
     /// A comparison that is never true, whatever message comes.
@@ -208,10 +252,11 @@ impl<'a> Checker<'a> {
         if self.local.contains(&name.as_str()) {
             return Ok(());
         }
-        if name == "message" && !MESSAGE_FIELDS.contains(&field.as_str()) {
+        let subject = self.known.subject;
+        if name == subject.name() && !subject.fields().contains(&field.as_str()) {
             return Err(format!(
-                "`message` has no field `{field}`; it has {}",
-                MESSAGE_FIELDS.join(", ")
+                "`{name}` has no field `{field}`; it has {}",
+                subject.fields().join(", ")
             ));
         }
         if name == "payload" && self.known.payload != PayloadFormat::Json {

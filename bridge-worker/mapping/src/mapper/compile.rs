@@ -3,11 +3,11 @@
 use millrace_contract::{Mapping, PayloadFormat};
 
 use super::{Mapper, Source, Topic};
+use crate::compiler::Compiler;
 use crate::error::{MappingError, Part};
-use crate::expression::{self, Expression, Form, Known};
+use crate::expression::{Known, Subject};
 use crate::filter::Filter;
 use crate::headers;
-use crate::renderer::Renderer;
 use crate::template::{Segment, Template};
 use crate::topic::{MAX_LENGTH, TopicPattern, check_kafka_topic, is_topic_byte};
 
@@ -18,14 +18,12 @@ pub(super) fn compile(
 ) -> Result<Mapper, Vec<MappingError>> {
     let names = Names::of(filters);
     let known = Known {
+        subject: Subject::Message,
         names: &names.common,
         partial_names: &names.partial,
         payload,
     };
-    let mut compiler = Compiler {
-        known,
-        errors: Vec::new(),
-    };
+    let mut compiler = Compiler::new(known);
     let when = mapping.when.as_deref().and_then(|source| compiler.when(source));
     let topic = compiler.topic(&mapping.topic, &mapping.allowed_topics);
     let key = compiler
@@ -42,13 +40,7 @@ pub(super) fn compile(
         .value
         .as_deref()
         .and_then(|source| compiler.expression(source, Part::Value));
-    let env = match expression::environment() {
-        Ok(env) => Some(env),
-        Err(error) => {
-            compiler.error(Part::Value, error);
-            None
-        }
-    };
+    let env = compiler.environment();
     let errors = compiler.errors;
     match (env, topic, key) {
         (Some(env), Some(topic), Some(key)) if errors.is_empty() => Ok(Mapper {
@@ -113,59 +105,7 @@ impl Names {
     }
 }
 
-struct Compiler<'a> {
-    known: Known<'a>,
-    errors: Vec<MappingError>,
-}
-
 impl Compiler<'_> {
-    fn error(&mut self, part: Part, message: impl std::fmt::Display) {
-        self.errors.push(MappingError::new(part, message));
-    }
-
-    fn expression(&mut self, source: &str, part: Part) -> Option<Expression> {
-        match Expression::compile(source, &self.known) {
-            Ok(expression) => Some(expression),
-            Err(message) => {
-                self.error(part, message);
-                None
-            }
-        }
-    }
-
-    fn when(&mut self, source: &str) -> Option<Expression> {
-        let expression = self.expression(source, Part::When)?;
-        let found = match expression.form {
-            Form::Always("bool") | Form::Computed => return Some(expression),
-            Form::Always(found) => found,
-            Form::Name(_) | Form::Topic => "string",
-        };
-        self.error(
-            Part::When,
-            format!("the expression gives a {found}, and `when` needs a bool; compare it with something, as in `x == y`"),
-        );
-        None
-    }
-
-    fn template(&mut self, text: &str, part: &Part) -> Option<(Renderer, Template)> {
-        let template = match Template::parse(text) {
-            Ok(template) => template,
-            Err(error) => {
-                self.error(part.clone(), error);
-                return None;
-            }
-        };
-        match Renderer::compile(&template, &self.known) {
-            Ok(renderer) => Some((renderer, template)),
-            Err(messages) => {
-                for message in messages {
-                    self.error(part.clone(), message);
-                }
-                None
-            }
-        }
-    }
-
     fn topic(&mut self, text: &str, allowed: &[String]) -> Option<Topic> {
         let patterns = self.patterns(allowed);
         let (renderer, template) = self.template(text, &Part::Topic)?;

@@ -5,56 +5,13 @@ use millrace_mapping::{Filter, MapError, Mapper, Message, Properties, Record};
 use serde_yaml::Value as Yaml;
 
 use crate::support::mapping;
+use crate::tables;
 
 const DOCUMENT: &str = include_str!("../../../../docs/mapping.md");
 
-/// A table with its header line, cells without the quotes of code.
-struct Table {
-    header: Vec<String>,
-    rows: Vec<Vec<String>>,
-}
-
-fn cells(line: &str) -> Vec<String> {
-    let line = line.replace("\\|", "\u{1}");
-    let cells = line.trim_matches('|').split('|').map(|cell| {
-        let cell = cell.trim();
-        let is_code = cell.len() > 1
-            && cell.starts_with('`')
-            && cell.ends_with('`')
-            && !cell[1..cell.len() - 1].contains('`');
-        if is_code { &cell[1..cell.len() - 1] } else { cell }.replace('\u{1}', "|")
-    });
-    cells.collect()
-}
-
-fn tables() -> Vec<Table> {
-    let mut tables: Vec<Table> = Vec::new();
-    let mut lines = DOCUMENT.lines().peekable();
-    while let Some(line) = lines.next() {
-        if line.starts_with('|') && lines.peek().is_some_and(|next| next.starts_with("|---")) {
-            lines.next();
-            let mut rows = Vec::new();
-            while let Some(row) = lines.next_if(|line| line.starts_with('|')) {
-                rows.push(cells(row));
-            }
-            tables.push(Table {
-                header: cells(line),
-                rows,
-            });
-        }
-    }
-    tables
-}
-
 /// The rows of all tables with this header line.
 fn rows(header: &[&str]) -> Vec<Vec<String>> {
-    let rows: Vec<_> = tables()
-        .into_iter()
-        .filter(|table| table.header == header)
-        .flat_map(|table| table.rows)
-        .collect();
-    assert!(!rows.is_empty(), "{header:?}");
-    rows
+    tables::rows(DOCUMENT, header)
 }
 
 /// The message at the top of the page.
@@ -65,9 +22,7 @@ struct Example {
 
 impl Example {
     fn read() -> Self {
-        let start = DOCUMENT.find("```yaml\n").unwrap() + 8;
-        let block = &DOCUMENT[start..start + DOCUMENT[start..].find("```").unwrap()];
-        let yaml: Yaml = serde_yaml::from_str(block).unwrap();
+        let yaml = tables::example(DOCUMENT);
         let text = |value: &Yaml| value.as_str().unwrap().to_owned();
         let user = yaml["user"]
             .as_mapping()

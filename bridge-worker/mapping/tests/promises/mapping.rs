@@ -569,3 +569,24 @@ fn an_error_says_where_and_does_not_repeat_the_payload() {
         ));
     }
 }
+
+#[test]
+fn how_often_a_message_has_come_from_kafka_travels_with_it() {
+    let properties = Properties {
+        user: vec![("millrace-hops".into(), "2".into()), ("site".into(), "A1".into())],
+        ..Properties::default()
+    };
+    let mapping = Mapping {
+        propagate: vec![Propagate::UserProperties],
+        ..mapping()
+    };
+    let message = Message {
+        properties: Some(&properties),
+        ..message(b"")
+    };
+    let (_, record) = map(&mapping, PayloadFormat::Bytes, &message).unwrap();
+    assert_eq!(
+        record.headers().collect::<Vec<_>>(),
+        [("mqtt.user.site", &b"A1"[..]), ("millrace.hops", &b"2"[..])]
+    );
+}

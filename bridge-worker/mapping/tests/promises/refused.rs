@@ -42,7 +42,7 @@ fn an_unknown_name_is_refused_and_the_known_ones_are_listed() {
     );
     assert_eq!(
         value_error("record"),
-        value_error("plnt").replace("plnt", "record")
+        "`record` is what a route from Kafka reads; this one reads MQTT: write `message`"
     );
     assert_eq!(
         value_error(".plant"),

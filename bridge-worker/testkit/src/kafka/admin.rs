@@ -4,6 +4,8 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -73,6 +75,24 @@ pub(super) fn end_offsets(bootstrap: &str, topic: &str) -> u64 {
         u64::try_from(high).expect("an offset")
     };
     (0..partitions).map(end).sum()
+}
+
+/// The offsets that a consumer group has committed, by partition: what it reads next. Nothing where it has committed
+/// none; `None` when Kafka does not answer within a second. Works with any cluster.
+pub fn committed(bootstrap: &str, group: &str, topic: &str) -> Option<BTreeMap<i32, i64>> {
+    // Asks, and never becomes a member.
+    let consumer: BaseConsumer = client(bootstrap).set("group.id", group).create().ok()?;
+    let mut list = TopicPartitionList::new();
+    for partition in 0..partitions_of(&consumer, topic)? {
+        list.add_partition(topic, partition);
+    }
+    let committed = consumer.committed_offsets(list, Duration::from_secs(1)).ok()?;
+    let elements = committed.elements();
+    let offsets = elements.iter().filter_map(|element| match element.offset() {
+        Offset::Offset(offset) => Some((element.partition(), offset)),
+        _ => None,
+    });
+    Some(offsets.collect())
 }
 
 /// How many partitions a topic has whose leader is known; `None` when Kafka does not answer or has no such topic.

@@ -25,10 +25,10 @@ pub struct Seen {
 
 /// Where a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) topic: u16,
-    pub(super) partition: i32,
-    pub(super) offset: i64,
+pub(crate) struct Position {
+    pub(crate) topic: u16,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
 }
 
 /// Everything an [`crate::Observer`] has read.
@@ -75,7 +75,7 @@ impl Records {
 
     /// Adds a record, unless it was read before: after a Kafka's restart a client may read records twice that are there
     /// once.
-    pub(super) fn add(&mut self, at: Position, timestamp: i64, payload: &[u8], now: u64) {
+    pub(crate) fn add(&mut self, at: Position, timestamp: i64, payload: &[u8], now: u64) {
         let next = self.next.entry((at.topic, at.partition)).or_default();
         if at.offset < *next {
             return;
@@ -146,6 +146,12 @@ impl Records {
     /// Different messages.
     pub fn distinct(&self) -> u64 {
         self.distinct_count
+    }
+
+    /// Different messages of one run.
+    pub fn distinct_of(&self, run: u32) -> u64 {
+        let sequences = self.distinct.iter().filter(|((of, _), _)| *of == run);
+        sequences.map(|(_, sequences)| sequences.len()).sum()
     }
 
     /// Whether a message is among them.

@@ -1,7 +1,7 @@
 //! CPU time and memory of a process, from `/proc`.
 
 /// What a process has used so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// CPU time of all its threads in user and system mode, in microseconds, in steps of one clock tick (10 ms).
     pub cpu_micros: u64,

@@ -39,8 +39,7 @@ impl fmt::Debug for PublisherBuilder {
 
 impl PublisherBuilder {
     pub(super) fn new(port: u16) -> PublisherBuilder {
-        // The state of a hasher is what the standard library has of randomness.
-        let run = (RandomState::new().hash_one(port) >> 32) as u32;
+        let run = new_run();
         PublisherBuilder {
             port,
             run,
@@ -150,6 +149,12 @@ impl PublisherBuilder {
             sockets,
         }
     }
+}
+
+/// A number that no other run has.
+pub(crate) fn new_run() -> u32 {
+    // The state of a hasher is what the standard library has of randomness.
+    (RandomState::new().hash_one(0) >> 32) as u32
 }
 
 /// How many of `messages`, dealt to `all` keys in turn, fall on `keys`.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 const CATCH_UP: f64 = 0.25;
 
 /// How many messages are due at a steady rate.
-pub(super) struct Schedule {
+pub(crate) struct Schedule {
     /// Messages per second.
     rate: f64,
     /// When the first message would have been due, had nothing ever been late.
@@ -15,12 +15,12 @@ pub(super) struct Schedule {
 
 impl Schedule {
     /// Begins with the first look at it.
-    pub(super) fn new(rate: f64) -> Schedule {
+    pub(crate) fn new(rate: f64) -> Schedule {
         Schedule { rate, start: None }
     }
 
     /// How many messages are due, when `begun` have been begun.
-    pub(super) fn due(&mut self, begun: u64, now: Instant) -> u64 {
+    pub(crate) fn due(&mut self, begun: u64, now: Instant) -> u64 {
         let start = *self.start.get_or_insert(now);
         let behind = now.duration_since(start).as_secs_f64() * self.rate - begun as f64;
         let most = (CATCH_UP * self.rate).max(1.0);

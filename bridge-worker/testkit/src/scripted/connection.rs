@@ -123,6 +123,37 @@ impl Connection {
         self.send("PUBREL", packet_id.to_string(), 0x62, &packet_id.to_be_bytes());
     }
 
+    /// Sends a PUBACK; a reason other than 0 goes out with MQTT 5 only.
+    pub fn puback(&mut self, packet_id: u16, reason: u8) {
+        self.answer("PUBACK", 0x40, packet_id, reason);
+    }
+
+    /// Sends a PUBREC; a reason other than 0 goes out with MQTT 5 only.
+    pub fn pubrec(&mut self, packet_id: u16, reason: u8) {
+        self.answer("PUBREC", 0x50, packet_id, reason);
+    }
+
+    /// Sends a PUBCOMP; a reason other than 0 goes out with MQTT 5 only.
+    pub fn pubcomp(&mut self, packet_id: u16, reason: u8) {
+        self.answer("PUBCOMP", 0x70, packet_id, reason);
+    }
+
+    fn answer(&mut self, kind: &str, first: u8, packet_id: u16, reason: u8) {
+        let [high, low] = packet_id.to_be_bytes();
+        let body = [high, low, reason];
+        let length = if reason > 0 && self.version() == Version::V5 {
+            3
+        } else {
+            2
+        };
+        self.send(
+            kind,
+            format!("{packet_id} reason {reason:#04x}"),
+            first,
+            &body[..length],
+        );
+    }
+
     /// Sends a PINGRESP.
     pub fn send_pingresp(&mut self) {
         self.send("PINGRESP", String::new(), 0xd0, &[]);

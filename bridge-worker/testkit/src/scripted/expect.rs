@@ -3,7 +3,7 @@
 use super::connection::{Connection, End};
 use super::link::Event;
 use super::{DEADLINE, transcript};
-use crate::wire::{Ack, Connect, Packet, Properties, Subscribe};
+use crate::wire::{Ack, Connect, Packet, Properties, Publish, Subscribe};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -111,6 +111,24 @@ impl Connection {
         match self.packet(&format!("PUBCOMP {packet_id}")) {
             Packet::Pubcomp(ack) if ack.packet_id == packet_id => ack.reason,
             other => unexpected(&format!("PUBCOMP {packet_id}"), &Event::Packet(other)),
+        }
+    }
+
+    /// A message that the client publishes.
+    #[track_caller]
+    pub fn expect_publish(&mut self) -> Publish {
+        match self.packet("PUBLISH") {
+            Packet::Publish(publish) => publish,
+            other => unexpected("PUBLISH", &Event::Packet(other)),
+        }
+    }
+
+    /// The PUBREL of that packet id.
+    #[track_caller]
+    pub fn expect_pubrel(&mut self, packet_id: u16) {
+        match self.packet(&format!("PUBREL {packet_id}")) {
+            Packet::Pubrel(ack) if ack.packet_id == packet_id => {}
+            other => unexpected(&format!("PUBREL {packet_id}"), &Event::Packet(other)),
         }
     }
 

@@ -121,6 +121,7 @@ pub(super) fn describe(packet: &Packet) -> (&'static str, String) {
         Packet::Pubrel(own) => ("PUBREL", ack(own)),
         Packet::Pubcomp(own) => ("PUBCOMP", ack(own)),
         Packet::Subscribe(subscribe) => ("SUBSCRIBE", format!("{subscribe:?}")),
+        Packet::Suback { packet_id, reasons } => ("SUBACK", format!("{packet_id} {reasons:?}")),
         Packet::Unsubscribe { packet_id, filters } => ("UNSUBSCRIBE", format!("{packet_id} {filters:?}")),
         Packet::Pingreq => ("PINGREQ", String::new()),
         Packet::Pingresp => ("PINGRESP", String::new()),

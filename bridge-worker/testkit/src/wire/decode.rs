@@ -30,6 +30,12 @@ impl Packet {
             6 => Packet::Pubrel(ack(&mut reader)?),
             7 => Packet::Pubcomp(ack(&mut reader)?),
             8 => Packet::Subscribe(subscribe(version, &mut reader)?),
+            9 => {
+                let packet_id = reader.u16("a packet id")?;
+                properties(version, &mut reader)?;
+                let reasons = std::mem::take(&mut reader.0);
+                Packet::Suback { packet_id, reasons }
+            }
             10 => {
                 let packet_id = reader.u16("a packet id")?;
                 properties(version, &mut reader)?;

@@ -1,6 +1,6 @@
 //! Packets to bytes.
 
-use super::{Connect, Publish, Version, put_data, put_varint};
+use super::{Connect, Properties, Publish, Version, put_data, put_varint};
 use bytes::{BufMut, BytesMut};
 
 /// Appends a packet with that first byte and body.
@@ -63,4 +63,14 @@ pub(crate) fn put_connect(buffer: &mut BytesMut, connect: &Connect) {
         put_data(&mut body, password);
     }
     put_packet(buffer, 0x10, &body);
+}
+
+/// Appends a SUBSCRIBE of MQTT 5 to one filter.
+pub(crate) fn put_subscribe(buffer: &mut BytesMut, packet_id: u16, filter: &str, qos: u8) {
+    let mut body = BytesMut::new();
+    body.put_u16(packet_id);
+    Properties::new().write(&mut body);
+    put_data(&mut body, filter.as_bytes());
+    body.put_u8(qos);
+    put_packet(buffer, 0x82, &body);
 }

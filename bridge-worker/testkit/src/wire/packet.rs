@@ -140,6 +140,10 @@ pub enum Packet {
     Pubrel(Ack),
     Pubcomp(Ack),
     Subscribe(Subscribe),
+    Suback {
+        packet_id: u16,
+        reasons: Bytes,
+    },
     Unsubscribe {
         packet_id: u16,
         filters: Vec<String>,

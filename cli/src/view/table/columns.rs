@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use millrace_contract::Ledger;
-use millrace_contract::status::{LaneState, Phase, RouteStatus};
+use millrace_contract::status::{ConnectionState, LaneState, Phase, RouteStatus};
 
 use super::super::grid::{self, Cell, Column, GAP, taken};
 use super::super::text::{Line, Style, duration, short_count};
@@ -26,8 +26,12 @@ pub(crate) fn state(route: &RouteStatus) -> Cell {
     }
 }
 
-/// How many of its lanes are subscribed, of how many that have something to read.
+/// How many of its lanes are subscribed, of how many that have something to read. The connection of a route from Kafka
+/// counts as one.
 pub(crate) fn lanes(route: &RouteStatus) -> (usize, usize) {
+    if let Some(delivery) = &route.delivery {
+        return (usize::from(delivery.connection.state == ConnectionState::Up), 1);
+    }
     let count = |is: fn(LaneState) -> bool| route.lanes.iter().filter(|lane| is(lane.state)).count();
     (
         count(|state| state == LaneState::Up),
@@ -73,12 +77,10 @@ pub(crate) fn ledger_columns<'a, R: 'a>(
 
 /// The age of the oldest unacknowledged message.
 pub(crate) fn oldest(route: &RouteStatus) -> Option<Duration> {
-    route
-        .lanes
-        .iter()
-        .filter_map(|lane| lane.oldest_unacked_ms)
-        .max()
-        .map(Duration::from_millis)
+    let published = route.delivery.as_ref();
+    let published = published.and_then(|delivery| delivery.connection.oldest_unanswered_ms);
+    let received = route.lanes.iter().filter_map(|lane| lane.oldest_unacked_ms);
+    received.chain(published).max().map(Duration::from_millis)
 }
 
 /// What 99 % of the messages took at most.

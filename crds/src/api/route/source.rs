@@ -2,16 +2,57 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::ObjectRef;
+use crate::api::{ObjectRef, patterns};
 
 /// Where messages come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.mqtt)").message("names no source: write exactly one of `mqtt`"))]
+#[x_kube(validation = Rule::new("has(self.mqtt) != has(self.kafka)").message("write exactly one of `mqtt`, `kafka`"))]
 pub struct RouteSource {
-    /// Messages of an MQTT broker.
+    /// Messages of an MQTT broker, for a route to Kafka.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mqtt: Option<MqttSource>,
+    /// Records of Kafka topics, for a route to MQTT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaSource>,
+}
+
+/// Records of Kafka topics. All workers of the route are members of one consumer group, which commits an offset only after
+/// the MQTT broker has confirmed every record before it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaSource {
+    /// The KafkaSink whose cluster is read.
+    pub sink_ref: ObjectRef,
+    /// The topics.
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(length(min = 1, max = 249), regex(pattern = patterns::TOPIC)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub topics: Vec<String>,
+    /// The consumer group. No two routes, and nothing else, may use the same. Default: `millrace.NAMESPACE.NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 249), regex(pattern = patterns::GROUP))]
+    pub group: Option<String>,
+    /// Where the group begins in a topic that it has never read. Latest: with the next record that is written. Earliest:
+    /// with the first that Kafka still has. Applies once: afterwards committed offsets count, and partitions that are
+    /// added later are read from their first record.
+    #[serde(default)]
+    pub start: Start,
+    /// How expressions see values.
+    #[serde(default)]
+    pub payload: Payload,
+}
+
+/// Where a consumer group begins in a topic that it has never read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Start {
+    /// With the next record that is written.
+    #[default]
+    Latest,
+    /// With the first that Kafka still has.
+    Earliest,
 }
 
 /// Messages of an MQTT broker.

@@ -19,19 +19,15 @@ pub(super) fn check(manifests: &[Manifest<'_>]) -> Vec<(usize, Note)> {
 }
 
 fn route_references(route: &TopicRoute, manifests: &[Manifest<'_>]) -> Vec<Note> {
-    let from = route
+    let broker = route
         .spec
-        .from
-        .mqtt
-        .as_ref()
-        .map(|mqtt| ("MqttBroker", "spec.from.mqtt.brokerRef", &mqtt.broker_ref));
-    let to = route
+        .broker_ref()
+        .map(|(field, named)| ("MqttBroker", field, named));
+    let sink = route
         .spec
-        .to
-        .kafka
-        .as_ref()
-        .map(|kafka| ("KafkaSink", "spec.to.kafka.sinkRef", &kafka.sink_ref));
-    let references = from.into_iter().chain(to);
+        .sink_ref()
+        .map(|(field, named)| ("KafkaSink", field, named));
+    let references = broker.into_iter().chain(sink);
     references
         .filter_map(|(kind, field, reference)| missing(kind, field, reference, route.namespace(), manifests))
         .chain(ordering(route, manifests))

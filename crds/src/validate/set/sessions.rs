@@ -39,7 +39,7 @@ struct Session<'m> {
 impl<'m> Session<'m> {
     fn of(index: usize, route: &'m TopicRoute, manifests: &'m [Manifest<'_>]) -> Option<Self> {
         let id = route.spec.session_id.as_deref()?;
-        let reference = &route.spec.from.mqtt.as_ref()?.broker_ref;
+        let (_, reference) = route.spec.broker_ref()?;
         let broker = manifests.iter().find_map(|manifest| match &manifest.object {
             Object::Broker(broker)
                 if broker.name() == reference.name && broker.namespace() == route.namespace() =>

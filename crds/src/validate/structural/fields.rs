@@ -82,8 +82,10 @@ impl Checker<'_> {
         let mut elsewhere = Vec::new();
         homes(self.root, key, &FieldPath::default(), &mut elsewhere);
         elsewhere.retain(|home| home != path);
-        if let [home] = elsewhere.as_slice() {
-            return format!("is not a field here: it belongs in {home}");
+        match elsewhere.as_slice() {
+            [home] => return format!("is not a field here: it belongs in {home}"),
+            [one, other] => return format!("is not a field here: it belongs in {one} or {other}"),
+            _ => {}
         }
         let names: Vec<&str> = properties.keys().map(String::as_str).collect();
         format!(

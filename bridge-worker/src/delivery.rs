@@ -1,0 +1,426 @@
+//! A route from Kafka to MQTT: a member of the route's consumer group that publishes what it reads, and commits offsets
+//! only after the broker has confirmed.
+//!
+//! Two threads: `reader` polls Kafka, maps, and commits; `publisher` owns the connection to the broker. `progress` and
+//! `window` decide, without I/O, what may be committed and what the broker still owes an answer for.
+
+mod group;
+mod outgoing;
+mod plan;
+mod progress;
+mod publisher;
+mod reader;
+mod shared;
+mod window;
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use millrace_contract::status::{DeliveryStatus, PartitionStatus, Phase, Problem, Reason, RouteStatus};
+use millrace_contract::{Document, LiveToMqtt, Settings};
+use rdkafka::consumer::BaseConsumer;
+use tokio::sync::{mpsc, watch};
+
+use crate::backoff::Backoff;
+use crate::config::{self, ConfigError};
+use crate::kafka::{
+    ClientSettings, KafkaState, LaneSink, MAX_BATCH_BYTES, Mailbox, OptionsError, Producer, TopicKeeper,
+    TopicMaker, Topics, client_config, consumer_config,
+};
+use crate::logins::Logins;
+use crate::metrics::RouteSnapshot;
+use crate::worker::{Load, Rates, StartError};
+use group::Group;
+use plan::{LivePlan, Plan};
+use publisher::{Letters, Publisher};
+use reader::Reader;
+use shared::{Command, Orders, Shared};
+
+/// Bytes that records between Kafka and the broker may take.
+const BUDGET: usize = 16 * 1024 * 1024;
+
+/// One running route from Kafka to MQTT. Dropping it gives up what is under way; [`Delivery::stop`] and
+/// [`Delivery::wait`] do not.
+pub struct Delivery {
+    settings: Settings,
+    plan: Plan,
+    pod_uid: Option<String>,
+    shared: Arc<Shared>,
+    orders: watch::Sender<Orders>,
+    logins: Arc<Logins>,
+    /// Of dead letters.
+    topics: Arc<Topics>,
+    rates: Mutex<Rates>,
+    load: Mutex<Load>,
+    /// Becomes true when the last thread has ended.
+    ended: watch::Receiver<bool>,
+}
+
+impl Delivery {
+    /// Starts a route: its threads connect, read and publish until [`Delivery::stop`], or until a record stops the route.
+    ///
+    /// # Errors
+    /// When the document cannot be run; nothing has been started then.
+    pub fn start(document: Document<LiveToMqtt>) -> Result<Self, StartError> {
+        Self::new(document, String::new(), None, 0)
+    }
+
+    /// Starts a route as one of several workers. `live` is the hash of the document's live part, `pod_uid` the uid of the
+    /// pod that this process runs in, `ordinal` its number.
+    ///
+    /// # Errors
+    /// When the document cannot be run; nothing has been started then.
+    pub fn operated(
+        document: Document<LiveToMqtt>,
+        live: String,
+        pod_uid: String,
+        ordinal: u32,
+    ) -> Result<Self, StartError> {
+        Self::new(document, live, Some(pod_uid), ordinal)
+    }
+
+    fn new(
+        document: Document<LiveToMqtt>,
+        hash: String,
+        pod_uid: Option<String>,
+        ordinal: u32,
+    ) -> Result<Self, StartError> {
+        let plan = Plan::of(&document.settings, ordinal)?;
+        let live = Arc::new(LivePlan::new(&document.live, hash, 1)?);
+        let client = ClientSettings::for_route(&document.settings, 0);
+        let shared = Arc::new(Shared::new(
+            &plan.session.client_id,
+            BUDGET,
+            &live.hash,
+            pod_uid.is_none(),
+        ));
+        let logins = Arc::new(Logins::new(document.settings.broker.credentials.clone()));
+        let (orders, receiver) = watch::channel(Orders {
+            command: Command::Run,
+            live: Arc::clone(&live),
+        });
+        let (steps, received) = mpsc::unbounded_channel();
+        let config = consumer_config(&client, &plan.consumer.group, live.failover)?;
+        let group = Group {
+            name: plan.consumer.group.clone(),
+            topics: plan.consumer.topics.clone(),
+            start: plan.consumer.start,
+            shared: Arc::clone(&shared),
+            orders: receiver.clone(),
+            paused: AtomicBool::new(false),
+            pending: Mutex::default(),
+        };
+        let topics = Arc::new(Topics::new(live.dead_letter_topic.clone()));
+        let (letters, producer) = letters(&client, &topics)?;
+        let maker = TopicMaker::new(
+            config::topic_policies(&document.settings.sink)?,
+            &client_config(&client, MAX_BATCH_BYTES, true)?,
+        )?;
+        let keeper = TopicKeeper::new(
+            Arc::clone(&topics),
+            Arc::clone(&producer),
+            Arc::new(KafkaState::default()),
+            maker,
+        );
+        let publisher = Publisher {
+            plan: plan.clone(),
+            shared: Arc::clone(&shared),
+            logins: Arc::clone(&logins),
+            orders: receiver.clone(),
+            steps: received,
+            letters,
+        };
+        let poll = producer.spawn()?;
+        // Not waited for at the end: it may be in a request that takes seconds, and holds nothing of a message.
+        keeper.spawn()?;
+        let beginner: BaseConsumer = config.clone().set("statistics.interval.ms", "0").create()?;
+        let reader = spawn("kafka-read", {
+            let (shared, orders) = (Arc::clone(&shared), receiver.clone());
+            move || {
+                if !begin(&beginner, &group.topics, group.start, &shared, &orders) {
+                    return;
+                }
+                drop(beginner);
+                // Made only now: what it has to say is heard from the first moment.
+                match Reader::new(&config, group, Arc::clone(&shared), orders, steps) {
+                    Ok(reader) => reader.run(),
+                    // Settings like these have just made a client.
+                    Err(error) => {
+                        let message = format!("no member of the group can be made: {error}");
+                        shared
+                            .view()
+                            .cannot_read("start", Reason::KafkaUnreachable, message);
+                    }
+                }
+            }
+        })?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let publisher = spawn("mqtt-publish", move || runtime.block_on(publisher.run()))?;
+        let ended = wait_for(vec![publisher, reader], poll, producer, Arc::clone(&topics))?;
+        Ok(Self {
+            settings: document.settings,
+            plan,
+            pod_uid,
+            shared,
+            orders,
+            logins,
+            topics,
+            rates: Mutex::default(),
+            load: Mutex::default(),
+            ended,
+        })
+    }
+
+    /// Stops reading, waits for the broker to confirm what has been published (at most the document's
+    /// `timeouts.drain`), commits that, and leaves the group. Returns at once: see [`Delivery::wait`].
+    pub fn stop(&self) {
+        self.command(Command::Drain);
+    }
+
+    /// Gives up what is under way: it is read again.
+    pub fn abort(&self) {
+        self.command(Command::Abort);
+    }
+
+    /// Takes over another configuration, between two records. `hash` is what `/status` reports from then on. A route that a
+    /// record had stopped goes on: what has not arrived is read and mapped anew.
+    ///
+    /// # Errors
+    /// When it cannot be used: the one before stays in use, and `/status` says so.
+    pub fn reload(&self, live: &LiveToMqtt, hash: String) -> Result<(), ConfigError> {
+        let revision = self.orders.borrow().live.revision + 1;
+        let plan = match LivePlan::new(live, hash, revision) {
+            Ok(plan) => plan,
+            Err(error) => {
+                self.refuse_reload(&error.to_string());
+                return Err(error);
+            }
+        };
+        tracing::info!(live = plan.hash, "taking over a changed configuration");
+        self.topics
+            .renew(plan.dead_letter_topic.iter().cloned().collect());
+        {
+            let mut view = self.shared.view();
+            view.refused = None;
+            view.reloads += 1;
+        }
+        self.orders.send_modify(|orders| orders.live = Arc::new(plan));
+        self.shared.budget.wake();
+        Ok(())
+    }
+
+    /// A changed configuration cannot even be read: `message` says why. The one before stays in use, and `/status`
+    /// says so until another one can be used.
+    pub fn refuse_reload(&self, message: &str) {
+        let message = format!(
+            "the changed configuration cannot be used: {message}; the one before is still in use: correct the route, \
+             or use a worker of the operator's release"
+        );
+        tracing::error!("{message}");
+        let mut view = self.shared.view();
+        view.refused = Some(message);
+        view.refusals += 1;
+    }
+
+    fn command(&self, command: Command) {
+        self.orders.send_if_modified(|orders| {
+            let changed = orders.command != Command::Abort && orders.command != command;
+            if changed {
+                orders.command = command;
+            }
+            changed
+        });
+        self.shared.budget.wake();
+    }
+
+    /// Whether all of the route's threads have ended.
+    pub fn ended(&self) -> bool {
+        *self.ended.borrow()
+    }
+
+    /// Waits until all of the route's threads have ended.
+    pub async fn wait(&self) {
+        // The sender is dropped only after it has said so.
+        self.ended.clone().wait_for(|ended| *ended).await.ok();
+    }
+
+    /// Everything that is known of the route at this moment. The ledger balances in every snapshot.
+    pub fn snapshot(&self) -> RouteSnapshot {
+        let view = self.shared.view().clone();
+        let ended = self.ended();
+        let now = Instant::now();
+        let (received_per_second, written_per_second) = lock(&self.rates).at(now, view.ledger);
+        let (credentials_taken_over, credentials_refused, of_login) = self.logins.seen();
+        let mut connection = view.connection.clone();
+        connection.oldest_unanswered_ms = view
+            .oldest
+            .map(|at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let partitions = {
+            let progress = self.shared.progress();
+            let positions = progress.positions();
+            positions
+                .map(|(topic, partition, arrived)| PartitionStatus {
+                    topic: topic.to_owned(),
+                    partition,
+                    arrived,
+                    lag: view.lags.get(&(topic.to_owned(), partition)).copied(),
+                })
+                .collect()
+        };
+        let command = self.orders.borrow().command;
+        let is_up = view.has_been_up && connection.state == millrace_contract::status::ConnectionState::Up;
+        let phase = match (command, &view.stopped) {
+            (Command::Drain | Command::Abort, _) if ended => Phase::Ended,
+            (Command::Drain | Command::Abort, _) => Phase::Draining,
+            (Command::Run, Some(_)) => Phase::Stopped,
+            (Command::Run, None) if is_up && view.has_joined => Phase::Running,
+            (Command::Run, None) => Phase::Connecting,
+        };
+        let servers = self.settings.sink.bootstrap_servers.join(", ");
+        let stopped = view.stopped.as_ref().map(|stop| Problem {
+            reason: match stop.reason {
+                "OffsetOutOfRange" => Reason::OffsetOutOfRange,
+                _ => Reason::MessageUndeliverable,
+            },
+            message: stop.message.clone(),
+        });
+        let refused = view.refused.map(|message| Problem {
+            reason: Reason::ConfigurationRefused,
+            message,
+        });
+        let problems = stopped
+            .into_iter()
+            .chain(refused)
+            .chain(self.topics.problems())
+            .chain(self.shared.kafka.problems(&servers))
+            .chain(view.reading.into_values())
+            .chain(view.broker)
+            .chain(of_login)
+            .collect();
+        let route = &self.settings.route;
+        RouteSnapshot {
+            status: RouteStatus {
+                namespace: route.namespace.clone(),
+                name: route.name.clone(),
+                uid: route.uid.clone(),
+                pod_uid: self.pod_uid.clone(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                generation: 0,
+                live: view.hash.clone(),
+                credentials_taken_over,
+                credentials_refused,
+                late: Vec::new(),
+                phase,
+                ready: view.has_been_up && view.has_joined,
+                problems,
+                lanes: Vec::new(),
+                delivery: Some(DeliveryStatus {
+                    group: self.plan.consumer.group.clone(),
+                    partitions,
+                    connection: connection.clone(),
+                    partitions_in_all: view.partitions_in_all,
+                }),
+                ledger: view.ledger,
+                received_per_second,
+                written_per_second,
+                load: lock(&self.load).at(now),
+                latency: view.latency.to_contract(),
+                buffered_bytes: self.shared.budget.used() as u64,
+            },
+            latency: view.latency,
+            bytes_received: view.bytes_received,
+            bytes_written: view.bytes_written,
+            reconnects: connection.connections.saturating_sub(1),
+            taken_over: view.taken_over,
+            window_limited: Duration::ZERO,
+            sink_saturated: Duration::ZERO,
+            errors: view.errors,
+            producer_restarts: 0,
+            live_reloads: view.reloads,
+            live_refusals: view.refusals,
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        self.abort();
+    }
+}
+
+/// Dead letters, and the producer that takes them.
+fn letters(client: &ClientSettings, topics: &Arc<Topics>) -> Result<(Letters, Arc<Producer>), OptionsError> {
+    let mailboxes: Arc<[Mailbox]> = Arc::new([Mailbox::default()]);
+    let producer = Producer::new(
+        client.clone(),
+        Arc::clone(&mailboxes),
+        Arc::new(KafkaState::default()),
+        Arc::clone(topics),
+    )?;
+    let sink = LaneSink::new(Arc::clone(&producer));
+    Ok((Letters::new(sink, mailboxes), producer))
+}
+
+/// Sees to it that the group has offsets for all topics, before it is joined; tries until that is so. False when the
+/// route ends before.
+fn begin(
+    consumer: &BaseConsumer,
+    topics: &[String],
+    start: millrace_contract::Start,
+    shared: &Shared,
+    orders: &watch::Receiver<Orders>,
+) -> bool {
+    shared.budget.reads_here();
+    let mut backoff = Backoff::default();
+    while orders.borrow().command == Command::Run {
+        match group::begin(consumer, topics, start) {
+            Ok(()) => {
+                shared.view().reading.clear();
+                shared.kafka.answered();
+                return true;
+            }
+            Err((reason, message)) => {
+                if reason == Reason::TopicMissing {
+                    shared.kafka.answered();
+                }
+                shared.view().cannot_read("start", reason, message);
+                std::thread::park_timeout(backoff.next());
+                // What it has to say of its connections is not kept.
+                while consumer.poll(Duration::ZERO).is_some() {}
+            }
+        }
+    }
+    false
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.into()).spawn(run)
+}
+
+/// Waits, in a thread of its own, for the threads that read and publish, and then ends the rest.
+fn wait_for(
+    threads: Vec<JoinHandle<()>>,
+    poll: JoinHandle<()>,
+    producer: Arc<Producer>,
+    topics: Arc<Topics>,
+) -> std::io::Result<watch::Receiver<bool>> {
+    let (sender, receiver) = watch::channel(false);
+    spawn("worker-end", move || {
+        for thread in threads {
+            crate::worker::join(thread);
+        }
+        topics.stop();
+        producer.stop();
+        crate::worker::join(poll);
+        sender.send_replace(true);
+    })?;
+    Ok(receiver)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,139 @@
+//! A connection is made, and ends.
+
+use std::time::Duration;
+
+use millrace_contract::ProtocolVersion;
+use millrace_contract::status::ConnectionState;
+
+use super::Runner;
+use crate::backoff::Backoff;
+use crate::delivery::shared::Command;
+use crate::mqtt::{ConnectError, Connection, Ended, Goodbye, Granted, Version, connect};
+
+/// A connection closed so soon after CONNACK counts towards a takeover: MQTT 3.1.1 brokers do not say it.
+const SUSPICIOUSLY_SHORT: Duration = Duration::from_secs(5);
+/// Session taken over [MQTT-3.14.2.1].
+const SESSION_TAKEN_OVER: u8 = 0x8E;
+
+impl Runner {
+    /// Connects once. `Err`: how long to wait before the next attempt.
+    pub(super) async fn connect(&mut self) -> Result<(Connection, Granted), Duration> {
+        self.task.shared.view().connection.state = ConnectionState::Connecting;
+        let mut session = self.task.plan.session.clone();
+        session.clean_start = self.begins;
+        let login = self.task.logins.for_attempt(self.login_refused);
+        let mut orders = self.task.orders.clone();
+        let attempt = async {
+            let login = login?;
+            let (connection, granted) = connect(&session, login.0.as_ref(), self.version).await?;
+            Ok((connection, granted, login))
+        };
+        let outcome = tokio::select! {
+            outcome = attempt => outcome,
+            _ = orders.wait_for(|orders| orders.command == Command::Abort) => return Err(Duration::ZERO),
+        };
+        let (connection, granted, login) = outcome.map_err(|error| self.not_connected(&error))?;
+        self.login_refused = false;
+        self.task.logins.has_worked(login);
+        self.v5_has_worked |= granted.version == Version::V5;
+        let had_to_begin = std::mem::take(&mut self.begins);
+        if had_to_begin && granted.version == Version::V311 {
+            // A session that begins clean ends with its connection there: the next one lasts.
+            connection.disconnect(Goodbye::Keep).await;
+            return Err(Duration::ZERO);
+        }
+        let limit = granted.receive_maximum.unwrap_or(u16::MAX);
+        let limit = limit.min(self.task.plan.window).max(1);
+        self.window.set_limit(limit);
+        let mut view = self.task.shared.view();
+        let status = &mut view.connection;
+        status.protocol_version = Some(granted.version.name().to_owned());
+        status.session_present = granted.session_present;
+        status.connections += 1;
+        status.receive_maximum = limit.into();
+        status.state = ConnectionState::Up;
+        view.broker = None;
+        view.has_been_up = true;
+        drop(view);
+        tracing::info!(
+            client_id = session.client_id,
+            protocol = granted.version.name(),
+            session_present = granted.session_present,
+            "connected to the MQTT broker"
+        );
+        Ok((connection, granted))
+    }
+
+    /// What follows from an attempt that failed: how long to wait before the next.
+    fn not_connected(&mut self, error: &ConnectError) -> Duration {
+        let automatic = self.task.plan.protocol == ProtocolVersion::Auto;
+        if automatic && error.suggests_other_version(self.v5_has_worked) {
+            self.version = match self.version {
+                Version::V5 => Version::V311,
+                Version::V311 => Version::V5,
+            };
+        } else if automatic && self.v5_has_worked {
+            self.version = Version::V5;
+        }
+        // In turns: the login that has worked before, and what the files say now.
+        self.login_refused = error.is_refusal() && !self.login_refused;
+        let mut view = self.task.shared.view();
+        view.failed(error.reason(), &error.to_string(), ConnectionState::Waiting);
+        self.backoff.next()
+    }
+
+    /// What follows from the end of a connection: how long to wait before the next.
+    pub(super) fn after(&mut self, ended: &Ended, lasted: Duration) -> Duration {
+        // What has been written with QoS 0 may not have left: it is published again.
+        while let Some(outgoing) = self.unflushed.pop_back() {
+            self.unsent
+                .push_front(crate::delivery::outgoing::Step::Publish(outgoing));
+        }
+        self.settle();
+        let says_nothing = self.version == Version::V311 && matches!(ended, Ended::Closed | Ended::Broken(_));
+        self.short_connections = match says_nothing && lasted < SUSPICIOUSLY_SHORT {
+            true => self.short_connections + 1,
+            false => 0,
+        };
+        let is_said = matches!(
+            ended,
+            Ended::Disconnected {
+                reason: SESSION_TAKEN_OVER,
+                ..
+            }
+        );
+        if is_said || self.short_connections >= 2 {
+            return self.taken_over();
+        }
+        self.task
+            .shared
+            .view()
+            .failed(ended.reason(), &ended.to_string(), ConnectionState::Waiting);
+        if lasted >= SUSPICIOUSLY_SHORT {
+            self.takeovers = 0;
+            self.backoff.reset();
+        }
+        self.backoff.next()
+    }
+
+    fn taken_over(&mut self) -> Duration {
+        self.short_connections = 0;
+        let least = self.live.failover * 2_u32.saturating_pow(self.takeovers.min(6));
+        let wait = least + Backoff::jitter(least) / 4;
+        self.takeovers += 1;
+        let message = format!(
+            "another client uses the client id {}: look for a second worker with the same sessionId (or millrace run \
+             --instance); next attempt in {} s",
+            self.task.plan.session.client_id,
+            wait.as_secs().max(1)
+        );
+        let mut view = self.task.shared.view();
+        view.failed(
+            millrace_contract::status::Reason::TakenOver,
+            &message,
+            ConnectionState::TakenOver,
+        );
+        view.taken_over += 1;
+        wait
+    }
+}
