@@ -29,12 +29,14 @@ pub(super) fn duration(
     Some(Note::error(FieldPath::parse(path), message))
 }
 
-/// A size outside of its bounds. One that cannot be read is the schema's affair.
+/// A size outside of its bounds. A text that cannot be read is the schema's affair; a number of more digits than a text may
+/// have is not.
 pub(super) fn size(path: &str, text: &Quantity, most: &Quantity) -> Option<Note> {
-    let value = text.bytes().ok()?;
-    let problem = match value {
-        0 => "too small",
-        _ if value > most.bytes().unwrap_or(u64::MAX) => "too large",
+    let is_number = !text.as_str().is_empty() && text.as_str().bytes().all(|byte| byte.is_ascii_digit());
+    let problem = match text.bytes() {
+        Ok(0) => "too small",
+        Ok(value) if value > most.bytes().unwrap_or(u64::MAX) => "too large",
+        Err(_) if is_number => "too large",
         _ => return None,
     };
     let message = format!(
