@@ -60,12 +60,11 @@ impl Brokers {
             let set = format!("statefulset/{set}");
             kubectl(&["rollout", "status", "-n", BROKERS, &set, "--timeout=180s"]);
         }
-        let service = format!("service/{}", server.name());
         Self {
             server,
-            mqtt: Forward::start(BROKERS, &service, Port::free().number(), 1883),
+            mqtt: Forward::start(BROKERS, server.name(), Port::free().number(), 1883),
             // The address that Kafka tells clients outside.
-            kafka: Forward::start(BROKERS, "pod/kafka-0", 9094, 9094),
+            kafka: Forward::start(BROKERS, "kafka", 9094, 9094),
         }
     }
 

@@ -1,71 +1,64 @@
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::thread::{self, JoinHandle};
 
 use millrace_testkit::wait_until;
 
-/// A port of this machine that leads to one in the cluster, also after the pod behind it was replaced.
+use crate::kubectl::{kubectl, kubectl_with};
+
+/// A port of this machine that leads to one of a pod, also after the pod behind it was replaced: by a NodePort, of which
+/// `kubectl port-forward` would cost several times the CPU, on a machine that has none to spare.
 #[derive(Debug)]
 pub struct Forward {
     port: u16,
     stop: Arc<AtomicBool>,
-    child: Arc<Mutex<Option<Child>>>,
-    supervisor: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Forward {
-    /// From a port of this machine to a port of an object: `service/mosquitto`, `pod/kafka-0`.
-    pub fn start(namespace: &str, object: &str, local: u16, remote: u16) -> Self {
+    /// From a port of this machine to a port of the pod with a label `app`.
+    pub fn start(namespace: &str, app: &str, local: u16, remote: u16) -> Self {
+        let service = format!(
+            "apiVersion: v1
+kind: Service
+metadata: {{name: {app}-outside}}
+spec: {{type: NodePort, selector: {{app: {app}}}, ports: [{{port: {remote}}}]}}
+"
+        );
+        kubectl_with(&["apply", "-n", namespace, "-f", "-"], &service);
+        let service = format!("service/{app}-outside");
+        let port = "jsonpath={.spec.ports[0].nodePort}";
+        let port = kubectl(&["get", "-n", namespace, &service, "-o", port]);
+        // The node that tests do not stop.
+        let node = "node-role.kubernetes.io/control-plane";
+        let address = "jsonpath={.items[0].status.addresses[?(@.type=='InternalIP')].address}";
+        let address = kubectl(&["get", "nodes", "-l", node, "-o", address]);
+        let address: IpAddr = address.trim().parse().expect("the address of a node");
+        let to = SocketAddr::new(address, port.trim().parse().expect("a port"));
+        wait_until(crate::SOON, &format!("a way to {app}"), || {
+            TcpStream::connect(to).is_ok()
+        });
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, local)).expect("a free port");
         let stop = Arc::new(AtomicBool::new(false));
-        let child = Arc::new(Mutex::new(None));
-        let is_up = Arc::new(AtomicBool::new(false));
-        let supervisor = {
-            let (stop, child, is_up) = (Arc::clone(&stop), Arc::clone(&child), Arc::clone(&is_up));
-            let arguments = [
-                "port-forward",
-                "-n",
-                namespace,
-                object,
-                &format!("{local}:{remote}"),
-            ]
-            .map(str::to_owned);
-            std::thread::spawn(move || {
-                while !stop.load(Ordering::Acquire) {
-                    let mut command = Command::new("kubectl");
-                    command
-                        .args(&arguments)
-                        .stdout(Stdio::piped())
-                        .stderr(Stdio::null())
-                        .stdin(Stdio::null());
-                    let Ok(mut running) = command.spawn() else { return };
-                    let lines = BufReader::new(running.stdout.take().unwrap()).lines();
-                    *child.lock().unwrap() = Some(running);
-                    // One line for each address when it is up; nothing more until it ends.
-                    for _ in lines.map_while(Result::ok) {
-                        is_up.store(true, Ordering::Release);
+        let thread = thread::spawn({
+            let stop = Arc::clone(&stop);
+            move || {
+                for from in listener.incoming().map_while(Result::ok) {
+                    if stop.load(Ordering::Acquire) {
+                        return;
                     }
-                    is_up.store(false, Ordering::Release);
-                    if let Some(mut ended) = child.lock().unwrap().take() {
-                        ended.kill().ok();
-                        ended.wait().ok();
-                    }
-                    std::thread::sleep(Duration::from_millis(200));
+                    // Where nobody listens now, the client is told so by the end of its connection.
+                    thread::spawn(move || join(&from, to).ok());
                 }
-            })
-        };
-        let forward = Self {
+            }
+        });
+        Self {
             port: local,
             stop,
-            child,
-            supervisor: Some(supervisor),
-        };
-        wait_until(crate::SOON, &format!("a way to {object}"), || {
-            is_up.load(Ordering::Acquire)
-        });
-        forward
+            thread: Some(thread),
+        }
     }
 
     /// The port of this machine.
@@ -77,11 +70,31 @@ impl Forward {
 impl Drop for Forward {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        if let Some(child) = self.child.lock().unwrap().as_mut() {
-            child.kill().ok();
-        }
-        if let Some(supervisor) = self.supervisor.take() {
-            supervisor.join().ok();
+        // It waits for a connection.
+        TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok();
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
         }
     }
+}
+
+/// Copies both ways until both have ended.
+fn join(from: &TcpStream, to: SocketAddr) -> io::Result<()> {
+    let to = TcpStream::connect(to)?;
+    for stream in [from, &to] {
+        stream.set_nodelay(true)?;
+    }
+    thread::scope(|scope| {
+        scope.spawn(|| copy(from, &to));
+        copy(&to, from);
+    });
+    Ok(())
+}
+
+/// Copies until the end, and passes that on.
+fn copy(mut from: &TcpStream, mut to: &TcpStream) {
+    // An end is an end, whatever the cause.
+    io::copy(&mut from, &mut to).ok();
+    to.shutdown(Shutdown::Write).ok();
+    from.shutdown(Shutdown::Read).ok();
 }

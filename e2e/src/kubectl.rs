@@ -11,6 +11,14 @@ pub fn kubectl(arguments: &[&str]) -> String {
     }
 }
 
+/// Runs `kubectl` with an input; what it says is in the panic if it fails.
+pub fn kubectl_with(arguments: &[&str], input: &str) -> String {
+    match try_kubectl_with(arguments, input) {
+        Ok(output) => output,
+        Err(error) => panic!("kubectl {}: {error}\n{input}", arguments.join(" ")),
+    }
+}
+
 /// Runs `kubectl`.
 ///
 /// # Errors

@@ -22,7 +22,7 @@ mod workers;
 
 pub use brokers::{BROKERS, Brokers, Mqtt};
 pub use forward::Forward;
-pub use kubectl::{get, kubectl, try_kubectl, try_kubectl_with};
+pub use kubectl::{get, kubectl, kubectl_with, try_kubectl, try_kubectl_with};
 pub use namespace::{Namespace, restrict};
 pub use pauses::pauses;
 pub use plant::{Plant, RATE, login};
