@@ -15,7 +15,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 pub(crate) use admin::client;
-pub use admin::committed;
+pub use admin::{committed, partition_ends};
 pub use builder::KafkaBuilder;
 pub use consume::{Consumed, consume};
 pub(crate) use consume::{from_beginning, in_place_of};
@@ -130,6 +130,15 @@ impl Kafka {
     #[track_caller]
     pub fn end_offsets(&self, topic: &str) -> u64 {
         admin::end_offsets(&self.bootstrap(), topic)
+    }
+
+    /// The offset of the end of a partition.
+    ///
+    /// # Panics
+    /// When Kafka does not answer within ten seconds.
+    #[track_caller]
+    pub fn end_offset(&self, topic: &str, partition: i32) -> u64 {
+        admin::end_offset(&self.bootstrap(), topic, partition)
     }
 
     /// Starts it again after it was stopped, and waits until it answers.

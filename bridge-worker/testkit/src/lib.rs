@@ -27,12 +27,15 @@
 //! | [`Observer`] | reads Kafka from the beginning and keeps account of it |
 //! | [`Writer`] | writes to Kafka until confirmed and keeps account of it |
 //! | [`Subscriber`] | subscribes with many sessions and keeps account of what comes |
+//! | [`Dialogue`] | devices that ask, and an application behind Kafka that answers |
 //! | [`check`] | compares the two accounts |
 //! | [`ScriptedBroker`] | an MQTT broker that does exactly what a test says |
 //! | [`Process`], [`wait_until`], [`Port`], [`no_forks`] | small helpers |
 
 mod bits;
 mod check;
+mod client;
+mod dialogue;
 mod forks;
 mod kafka;
 mod mosquitto;
@@ -49,8 +52,9 @@ pub mod wire;
 mod writer;
 
 pub use check::{Findings, Verdict, check};
+pub use dialogue::{Dialogue, Heard};
 pub use forks::{no_forks, spawn};
-pub use kafka::{Consumed, Kafka, KafkaBuilder, committed, consume};
+pub use kafka::{Consumed, Kafka, KafkaBuilder, committed, consume, partition_ends};
 pub use mosquitto::{Mosquitto, MosquittoBuilder};
 pub use observer::{Observer, Records, Seen};
 pub use port::Port;

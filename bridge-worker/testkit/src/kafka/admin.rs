@@ -1,5 +1,6 @@
 //! Topics and readiness, through librdkafka.
 
+use crate::wait::wait_until;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
@@ -66,15 +67,27 @@ pub(super) fn delete_topic(bootstrap: &str, name: &str) {
 
 #[track_caller]
 pub(super) fn end_offsets(bootstrap: &str, topic: &str) -> u64 {
+    partition_ends(bootstrap, topic).into_iter().sum()
+}
+
+/// The offsets of the ends of all partitions of a topic. Works with any cluster.
+///
+/// # Panics
+/// When Kafka does not answer within ten seconds, or has no such topic.
+#[track_caller]
+pub fn partition_ends(bootstrap: &str, topic: &str) -> Vec<u64> {
     let consumer: BaseConsumer = client(bootstrap).create().expect("a client");
     let partitions = partitions_of(&consumer, topic).unwrap_or_else(|| panic!("Kafka has no topic {topic}"));
     let end = |partition| {
-        let (_, high) = consumer
-            .fetch_watermarks(topic, partition, DEADLINE)
-            .expect("Kafka to answer");
-        u64::try_from(high).expect("an offset")
+        let mut end = None;
+        // The leader of a partition that was just made may not know of it yet.
+        wait_until(DEADLINE, &format!("the end of {topic}[{partition}]"), || {
+            end = consumer.fetch_watermarks(topic, partition, DEADLINE).ok();
+            end.is_some()
+        });
+        end.map_or(0, |(_, high)| u64::try_from(high).expect("an offset"))
     };
-    (0..partitions).map(end).sum()
+    (0..partitions).map(end).collect()
 }
 
 /// The offsets that a consumer group has committed, by partition: what it reads next. Nothing where it has committed
@@ -93,6 +106,15 @@ pub fn committed(bootstrap: &str, group: &str, topic: &str) -> Option<BTreeMap<i
         _ => None,
     });
     Some(offsets.collect())
+}
+
+#[track_caller]
+pub(super) fn end_offset(bootstrap: &str, topic: &str, partition: i32) -> u64 {
+    let consumer: BaseConsumer = client(bootstrap).create().expect("a client");
+    let (_, high) = consumer
+        .fetch_watermarks(topic, partition, DEADLINE)
+        .expect("Kafka to answer");
+    u64::try_from(high).expect("an offset")
 }
 
 /// How many partitions a topic has whose leader is known; `None` when Kafka does not answer or has no such topic.
