@@ -5,7 +5,7 @@ CARGO ?= cargo
 # compiled for tests are not compiled again.
 IMAGE_TARGETS ?= --bins
 # Tests in a cluster that take minutes: `make e2e-full` alone runs them.
-LONG = every_step autoscalers_give twenty_times of_a_share_group no_fault_of_nodes operator_that_is_away another_image no_secret_value
+LONG = answers_reach topics_grow every_step autoscalers_give twenty_times of_a_share_group no_fault_of_nodes operator_that_is_away another_image no_secret_value
 
 .PHONY: help
 help: ## this list

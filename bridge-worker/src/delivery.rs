@@ -26,11 +26,12 @@ use tokio::sync::{mpsc, watch};
 use crate::backoff::Backoff;
 use crate::config::{self, ConfigError};
 use crate::kafka::{
-    ClientSettings, KafkaState, LaneSink, MAX_BATCH_BYTES, Mailbox, OptionsError, Producer, TopicKeeper,
-    TopicMaker, Topics, client_config, consumer_config,
+    ClientSettings, KafkaState, LaneSink, Looker, MAX_BATCH_BYTES, Mailbox, OptionsError, Producer,
+    TopicKeeper, TopicMaker, Topics, client_config, consumer_config,
 };
 use crate::logins::Logins;
 use crate::metrics::RouteSnapshot;
+use crate::survey::{Surveyor, Surveys};
 use crate::worker::{Load, Rates, StartError};
 use group::Group;
 use plan::{LivePlan, Plan};
@@ -52,6 +53,9 @@ pub struct Delivery {
     logins: Arc<Logins>,
     /// Of dead letters.
     topics: Arc<Topics>,
+    surveys: Arc<Surveys>,
+    /// The configuration that is taken over.
+    written: Mutex<LiveToMqtt>,
     rates: Mutex<Rates>,
     load: Mutex<Load>,
     /// Becomes true when the last thread has ended.
@@ -102,6 +106,7 @@ impl Delivery {
             live: Arc::clone(&live),
         });
         let (steps, received) = mpsc::unbounded_channel();
+        let surveys = Arc::new(Surveys::new(document.live.survey.clone()));
         let config = consumer_config(&client, &plan.consumer.group, live.failover)?;
         let group = Group {
             name: plan.consumer.group.clone(),
@@ -109,20 +114,26 @@ impl Delivery {
             start: plan.consumer.start,
             shared: Arc::clone(&shared),
             orders: receiver.clone(),
+            surveys: Arc::clone(&surveys),
             paused: AtomicBool::new(false),
             pending: Mutex::default(),
         };
         let topics = Arc::new(Topics::new(live.dead_letter_topic.clone()));
         let (letters, producer) = letters(&client, &topics)?;
-        let maker = TopicMaker::new(
-            config::topic_policies(&document.settings.sink)?,
-            &client_config(&client, MAX_BATCH_BYTES, true)?,
-        )?;
+        let of_producer = client_config(&client, MAX_BATCH_BYTES, true)?;
+        let policies = config::topic_policies(&document.settings.sink)?;
         let keeper = TopicKeeper::new(
             Arc::clone(&topics),
             Arc::clone(&producer),
             Arc::new(KafkaState::default()),
-            maker,
+            TopicMaker::new(policies.clone(), &of_producer)?,
+        );
+        let (read, written) = (plan.consumer.topics.clone(), Arc::clone(&topics));
+        let surveyor = Surveyor::new(
+            Arc::clone(&surveys),
+            Looker::new(&client)?,
+            TopicMaker::new(policies, &of_producer)?,
+            move || read.iter().cloned().chain(written.names()).collect(),
         );
         let publisher = Publisher {
             plan: plan.clone(),
@@ -135,6 +146,7 @@ impl Delivery {
         let poll = producer.spawn()?;
         // Not waited for at the end: it may be in a request that takes seconds, and holds nothing of a message.
         keeper.spawn()?;
+        surveyor.spawn()?;
         let beginner: BaseConsumer = config.clone().set("statistics.interval.ms", "0").create()?;
         let reader = spawn("kafka-read", {
             let (shared, orders) = (Arc::clone(&shared), receiver.clone());
@@ -160,7 +172,13 @@ impl Delivery {
             .enable_all()
             .build()?;
         let publisher = spawn("mqtt-publish", move || runtime.block_on(publisher.run()))?;
-        let ended = wait_for(vec![publisher, reader], poll, producer, Arc::clone(&topics))?;
+        let ended = wait_for(
+            vec![publisher, reader],
+            poll,
+            producer,
+            Arc::clone(&topics),
+            Arc::clone(&surveys),
+        )?;
         Ok(Self {
             settings: document.settings,
             plan,
@@ -169,6 +187,8 @@ impl Delivery {
             orders,
             logins,
             topics,
+            surveys,
+            written: Mutex::new(document.live),
             rates: Mutex::default(),
             load: Mutex::default(),
             ended,
@@ -192,7 +212,10 @@ impl Delivery {
     /// # Errors
     /// When it cannot be used: the one before stays in use, and `/status` says so.
     pub fn reload(&self, live: &LiveToMqtt, hash: String) -> Result<(), ConfigError> {
-        let revision = self.orders.borrow().live.revision + 1;
+        let mut written = lock(&self.written);
+        let is_same =
+            self.shared.view().refused.is_none() && written.without_survey() == live.without_survey();
+        let revision = self.orders.borrow().live.revision + u64::from(!is_same);
         let plan = match LivePlan::new(live, hash, revision) {
             Ok(plan) => plan,
             Err(error) => {
@@ -200,10 +223,12 @@ impl Delivery {
                 return Err(error);
             }
         };
-        tracing::info!(live = plan.hash, "taking over a changed configuration");
-        self.topics
-            .renew(plan.dead_letter_topic.iter().cloned().collect());
-        {
+        *written = live.clone();
+        self.surveys.want(live.survey.clone());
+        if !is_same {
+            tracing::info!(live = plan.hash, "taking over a changed configuration");
+            self.topics
+                .renew(plan.dead_letter_topic.iter().cloned().collect());
             let mut view = self.shared.view();
             view.refused = None;
             view.reloads += 1;
@@ -324,6 +349,7 @@ impl Delivery {
                     connection: connection.clone(),
                     partitions_in_all: view.partitions_in_all,
                 }),
+                survey: self.surveys.seen(),
                 ledger: view.ledger,
                 received_per_second,
                 written_per_second,
@@ -407,6 +433,7 @@ fn wait_for(
     poll: JoinHandle<()>,
     producer: Arc<Producer>,
     topics: Arc<Topics>,
+    surveys: Arc<Surveys>,
 ) -> std::io::Result<watch::Receiver<bool>> {
     let (sender, receiver) = watch::channel(false);
     spawn("worker-end", move || {
@@ -414,6 +441,7 @@ fn wait_for(
             crate::worker::join(thread);
         }
         topics.stop();
+        surveys.stop();
         producer.stop();
         crate::worker::join(poll);
         sender.send_replace(true);

@@ -2,6 +2,7 @@
 
 mod callbacks;
 mod error;
+mod looker;
 mod mailbox;
 mod maker;
 mod options;
@@ -12,6 +13,7 @@ mod state;
 mod topics;
 
 pub(crate) use error::FailureClass;
+pub(crate) use looker::Looker;
 pub(crate) use mailbox::Mailbox;
 pub(crate) use maker::{Made, Policies, TopicMaker};
 pub use options::OptionsError;

@@ -22,6 +22,7 @@ mod pipeline;
 mod probe;
 mod random;
 mod route;
+mod survey;
 pub mod telemetry;
 mod worker;
 

@@ -1,7 +1,8 @@
 //! What a process reports to Prometheus. `docs/metrics.md` lists every metric; a test holds the two together.
 //!
 //! Nothing is counted here: a scrape renders a copy of what the routes know. Labels are bounded by the manifests
-//! (namespace, route, lane) or by this code (outcomes, states, reasons); topics and error texts are never labels.
+//! (namespace, route, lane, group) or by this code (outcomes, states, reasons); error texts are never labels, and topics only
+//! where they are those of a watched group.
 
 mod page;
 mod process;
@@ -11,6 +12,7 @@ use std::fmt;
 use std::time::Duration;
 
 use millrace_contract::status::{LaneState, Ledger, RouteStatus};
+use millrace_contract::survey::{GroupLag, GroupSurvey};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::metrics::MetricType;
@@ -22,6 +24,9 @@ pub use process::ProcessUsage;
 
 /// The media type of [`render`]'s text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// As many topics of a consumer group as there are series for.
+const MAX_TOPICS: usize = 100;
 
 /// Everything that is known of one route at a moment.
 #[derive(Clone, Debug)]
@@ -74,6 +79,7 @@ impl Collector for Scrape {
         flow(&mut page)?;
         lanes(&mut page)?;
         health(&mut page)?;
+        groups(&mut page)?;
         told(&mut page)?;
         process_usage(&mut page, &self.process)
     }
@@ -267,6 +273,46 @@ fn health(page: &mut Page<'_, '_>) -> fmt::Result {
             problems.into_iter().collect()
         },
     )
+}
+
+/// The consumer groups that are watched, in the process that looks at them.
+fn groups(page: &mut Page<'_, '_>) -> fmt::Result {
+    page.gauges(
+        "millrace_consumer_group_members",
+        "Members of a consumer group that the KafkaSink watches",
+        "group",
+        |route| {
+            let groups = watched(route).filter(|group| group.problem.is_none());
+            groups
+                .map(|group| (group.group.clone(), u64::from(group.members)))
+                .collect()
+        },
+    )?;
+    page.gauges_by(
+        "millrace_consumer_group_lag",
+        "Records between what the group has committed and the end of the topic; none while it has committed nothing",
+        ["group", "topic"],
+        |route| of_topics(route, |topic| topic.lag),
+    )?;
+    page.gauges_by(
+        "millrace_consumer_group_saturated",
+        "1 while the group falls behind though every partition has a member: more partitions would help",
+        ["group", "topic"],
+        |route| of_topics(route, |topic| Some(u64::from(topic.saturated))),
+    )
+}
+
+fn watched(route: &RouteSnapshot) -> impl Iterator<Item = &GroupSurvey> {
+    route.status.survey.iter().flat_map(|survey| &survey.groups)
+}
+
+/// A number of each topic of each watched group.
+fn of_topics(route: &RouteSnapshot, number: impl Fn(&GroupLag) -> Option<u64>) -> Vec<([String; 2], u64)> {
+    let numbers = watched(route).flat_map(|group| {
+        let topics = group.topics.iter().take(MAX_TOPICS);
+        topics.filter_map(|topic| Some(([group.group.clone(), topic.topic.clone()], number(topic)?)))
+    });
+    numbers.collect()
 }
 
 /// What the route was told while it ran.

@@ -24,6 +24,7 @@ use crate::kafka::{KafkaState, Mailbox, OptionsError, Producer, Topics};
 use crate::lane_task::Command;
 use crate::logins::Logins;
 use crate::metrics::RouteSnapshot;
+use crate::survey::Surveys;
 use lanes::Lanes;
 pub(crate) use load::Load;
 pub(crate) use rates::Rates;
@@ -65,6 +66,7 @@ struct Route {
     mailboxes: Arc<[Mailbox]>,
     producer: Arc<Producer>,
     topics: Arc<Topics>,
+    surveys: Arc<Surveys>,
     kafka: Arc<KafkaState>,
     logins: Arc<Logins>,
     /// Of the hashes by which repeats are told.

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bridge_worker::Delivery;
 use harness::{DEADLINE, MockKafka, QUIET, Written, route};
 use millrace_contract::status::{Phase, Reason, RouteStatus};
+use millrace_contract::survey::Survey;
 use millrace_contract::{
     Consumer, Document, ErrorAction, LiveToMqtt, NoMatchingSubscribers, OnError, PayloadFormat,
     ProtocolVersion, Publishing, Start, Timeouts,
@@ -57,6 +58,7 @@ fn document(broker: &ScriptedBroker, kafka: &MockKafka) -> Document<LiveToMqtt> 
                 drain_ms: 3_000,
                 failover_ms: 500,
             },
+            survey: Survey::default(),
         },
     }
 }

@@ -9,6 +9,8 @@ use millrace_contract::status::{
     LaneState, LaneStatus, Latency, Ledger, Phase, Problem, Reason, RouteStatus,
 };
 
+use millrace_contract::survey::{GroupLag, GroupSurvey, Surveyed};
+
 /// Name, type, unit, labels, meaning.
 type Row = (String, String, String, String, String);
 
@@ -118,6 +120,25 @@ fn snapshot() -> RouteSnapshot {
             received_per_second: 10.0,
             written_per_second: 9.0,
             load: 0.4,
+            survey: Some(Surveyed {
+                topics: Vec::new(),
+                groups: vec![GroupSurvey {
+                    group: "analytics".into(),
+                    protocol: None,
+                    state: "Stable".into(),
+                    members: 2,
+                    idle: 0,
+                    topics: vec![GroupLag {
+                        topic: "telemetry".into(),
+                        partitions: 2,
+                        members: 2,
+                        lag: Some(7),
+                        grows: true,
+                        saturated: true,
+                    }],
+                    problem: None,
+                }],
+            }),
             latency: Latency::default(),
             buffered_bytes: 4_096,
             ..RouteStatus::default()
@@ -152,7 +173,11 @@ fn reported(page: &str) -> BTreeSet<Row> {
             _ => (*family).to_owned(),
         };
         let unit = units.get(family).copied().unwrap_or(
-            if *kind == "info" || family.ends_with("ready") || family.ends_with("load") {
+            if *kind == "info"
+                || family.ends_with("ready")
+                || family.ends_with("load")
+                || family.ends_with("group_saturated")
+            {
                 ""
             } else {
                 counted(family)
@@ -180,6 +205,8 @@ fn counted(family: &str) -> &'static str {
         "millrace_assignment_generation" => "assignments",
         "millrace_live_reloads" | "millrace_live_reloads_refused" => "configurations",
         "millrace_credentials_taken_over" | "millrace_credentials_refused" => "logins",
+        "millrace_consumer_group_members" => "members",
+        "millrace_consumer_group_lag" => "records",
         _ => "messages",
     }
 }

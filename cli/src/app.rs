@@ -14,7 +14,7 @@ use crate::check_route::HostPort;
 use crate::exit::{self, Exit};
 use crate::top::choose::Sort;
 use crate::view::output::OutputFormat;
-use crate::{check_route, demo, run, top, validate};
+use crate::{check_route, demo, redrive, run, sizing, top, validate};
 
 /// Moves messages from MQTT to Kafka, and acknowledges only what Kafka has.
 #[derive(Debug, Parser)]
@@ -28,10 +28,15 @@ pub(crate) struct Cli {
 enum Command {
     /// Check manifests without a cluster, as the API server would and then what it cannot.
     Validate(Validate),
+    /// Say what routes will be like before they are applied: lanes per worker, windows, memory, partitions. Needs no cluster.
+    Plan(Plan),
     /// Run the routes of manifests on this machine, without Kubernetes.
     Run(Run),
     /// See how routes do now: in a cluster, or in a process of this machine.
     Top(Top),
+    /// Send dead letters of a route through it again, once what was wrong is corrected. Looks only, unless --execute is
+    /// given.
+    Redrive(Redrive),
     /// See it work: broker, Kafka and plants in one process, and a count that shows that nothing is lost.
     Demo(Demo),
     /// Be MQTT broker and Kafka for a route that runs elsewhere, and see whether a message gets through it. What
@@ -58,6 +63,20 @@ pub(crate) struct Validate {
     pub(crate) output: ReportFormat,
 }
 
+/// Arguments of `millrace plan`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Plan {
+    /// Manifests: files, directories (their *.yaml, *.yml and *.json), or `-` for standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Messages per second of each route.
+    #[arg(long, value_name = "N")]
+    pub(crate) rate: Option<u32>,
+    /// How it is printed.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: ReportFormat,
+}
+
 /// Arguments of `millrace run`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
@@ -78,6 +97,35 @@ pub(crate) struct Run {
     /// How the state of routes is shown.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: OutputFormat,
+}
+
+/// Arguments of `millrace redrive`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Redrive {
+    /// Manifests: files, directories (their *.yaml, *.yml and *.json), or `-` for standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// The route whose dead letters these are.
+    #[arg(long, value_name = "[NAMESPACE/]NAME")]
+    pub(crate) route: String,
+    /// Only letters with this reason (header millrace.error.reason). May be given several times.
+    #[arg(long = "reason", value_name = "REASON")]
+    pub(crate) reasons: Vec<String>,
+    /// Deliver them. Letters that were delivered are passed over the next time.
+    #[arg(long)]
+    pub(crate) execute: bool,
+    /// Pass over letters that still fail, instead of stopping at the first.
+    #[arg(long)]
+    pub(crate) skip_failing: bool,
+    /// Letters per second.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: u32,
+    /// At most so many letters.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// Where Secrets are, as for `millrace run`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) secret_dir: Option<PathBuf>,
 }
 
 /// Arguments of `millrace top`.
@@ -215,7 +263,9 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<E
     };
     match cli.command {
         Command::Validate(args) => validate::main(&args),
+        Command::Plan(args) => sizing::main(&args),
         Command::Run(args) => run::main(&args),
+        Command::Redrive(args) => redrive::main(&args),
         Command::Top(args) => top::main(&args),
         Command::Demo(args) => demo::main(&args),
         Command::CheckRoute(args) => check_route::main(&args),

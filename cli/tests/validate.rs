@@ -142,3 +142,15 @@ fn completions_know_the_commands() {
         assert!(text(&output.stdout).contains("validate"), "{shell}");
     }
 }
+
+#[test]
+fn a_plan_says_what_will_be_before_there_is_a_cluster() {
+    let output = millrace(&["plan", "--rate", "3000", "plan.yaml"]);
+    assert_eq!(text(&output.stdout), include_str!("data/plan.txt"));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let output = millrace(&["plan", "--rate", "3000", "--output", "json", "plan.yaml"]);
+    let plans: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(plans[0]["lanes"]["perWorker"], serde_json::json!([3, 3, 2]));
+    let output = millrace(&["plan", "invalid.yaml"]);
+    assert_eq!(output.status.code(), Some(1), "wrong manifests have no plan");
+}

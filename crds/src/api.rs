@@ -20,10 +20,13 @@ pub use route::{
     Timeouts, Toleration, TolerationOperator, TopicRoute, TopicRouteSpec, WorkerPods,
 };
 pub use shared::{ObjectRef, SecretRef};
-pub use sink::{Create, KafkaSink, KafkaSinkSpec, LIBRDKAFKA_SETTINGS, TopicPolicy};
+pub use sink::{
+    Create, Growth, GrowthPolicy, KafkaSink, KafkaSinkSpec, KeyRemap, LIBRDKAFKA_SETTINGS, TopicPolicy,
+    WatchedGroup,
+};
 pub use status::{
     BrokerCapabilities, ConsumerCounts, KafkaSinkStatus, LaneCounts, LedgerStatus, MqttBrokerStatus,
-    TopicRouteStatus, TopicStatus,
+    TopicRouteStatus, TopicStatus, WatchedGroupStatus,
 };
 
 /// The API group of all kinds.

@@ -5,6 +5,7 @@
 //!   their version.
 //! - [`validate`]: checks a set of manifests as the API server would, and then what it cannot: references,
 //!   filters, templates and expressions. It never panics and never does I/O.
+//! - [`partitions`]: how many partitions a topic is to have, and why.
 //! - [`document`]: turns a route and what it refers to into the document that a worker runs.
 //!
 //! The rules that one object can break are CEL rules inside the schemas. Feature `cel` evaluates them here as
@@ -20,6 +21,7 @@
 )]
 pub mod api;
 mod feeds;
+pub mod partitions;
 mod render;
 mod schema;
 pub mod units;

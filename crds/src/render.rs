@@ -5,7 +5,7 @@ mod session;
 mod words;
 
 use millrace_contract as contract;
-use millrace_mapping::Template;
+use millrace_mapping::{Template, TopicPattern};
 
 use crate::api::{
     BasicAuth, KafkaDestination, KafkaSink, KafkaSource, MqttBroker, MqttDestination, MqttSource, Named,
@@ -91,7 +91,10 @@ pub fn document(
         let to = fields.present("spec.to.mqtt", spec.to.mqtt.as_ref())?;
         return Ok(contract::AnyDocument::ToMqtt(Box::new(contract::Document {
             settings: settings(sink_document(sink)?, Some(consumer_document(route, from)))?,
-            live: to_mqtt_document(&fields, spec, from, to)?,
+            live: contract::LiveToMqtt {
+                survey: survey_document(route, sink),
+                ..to_mqtt_document(&fields, spec, from, to)?
+            },
         })));
     }
     let mqtt = fields.present("spec.from.mqtt", spec.from.mqtt.as_ref())?;
@@ -109,8 +112,44 @@ pub fn document(
             on_error: on_error_document(spec),
             max_message_bytes: fields.read("spec.maxMessageBytes", spec.max_message_bytes.bytes())?,
             timeouts: timeouts_document(&fields, spec)?,
+            survey: survey_document(route, sink),
         },
     })))
+}
+
+/// What a worker of the route looks at in Kafka for all. Groups are watched by one route of a sink, where somebody has
+/// said which; partitions are added by the routes that read or write the topic.
+fn survey_document(route: &TopicRoute, sink: &KafkaSink) -> contract::survey::Survey {
+    let status = sink.status.as_ref();
+    let watches = status
+        .and_then(|status| status.watched_by.as_deref())
+        .is_none_or(|watcher| watcher == route.name());
+    let groups = sink.spec.watched_groups.iter().filter(|_| watches);
+    let known = known_topics(route);
+    let patterns: Vec<TopicPattern> = route
+        .spec
+        .to
+        .kafka
+        .iter()
+        .flat_map(|kafka| &kafka.allowed_topics)
+        .filter_map(|pattern| TopicPattern::parse(pattern).ok())
+        .collect();
+    let is_ours =
+        |topic: &str| known.iter().any(|one| one == topic) || patterns.iter().any(|one| one.matches(topic));
+    let topics = status.iter().flat_map(|status| &status.topics);
+    let targets = topics.filter(|topic| is_ours(&topic.name)).filter_map(|topic| {
+        let target = u32::try_from(topic.target_partitions?).ok()?;
+        Some((topic.name.clone(), target))
+    });
+    contract::survey::Survey {
+        groups: groups
+            .map(|watched| contract::survey::WatchedGroup {
+                group: watched.group.clone(),
+                topics: watched.topics.clone(),
+            })
+            .collect(),
+        partitions: targets.collect(),
+    }
 }
 
 /// The consumer group of a route from Kafka.
@@ -147,6 +186,7 @@ fn to_mqtt_document(
         on_error: on_error_document(spec),
         max_message_bytes: fields.read("spec.maxMessageBytes", spec.max_message_bytes.bytes())?,
         timeouts: timeouts_document(fields, spec)?,
+        survey: contract::survey::Survey::default(),
     })
 }
 

@@ -7,6 +7,7 @@ mod events;
 mod kinds;
 pub mod lease;
 pub mod scrape;
+mod topic_owners;
 pub mod watch;
 
 use std::collections::HashMap;
@@ -34,6 +35,7 @@ use crate::plan::{Desired, Rejection};
 use crate::status::{self, Reason};
 pub use error::{ClusterError, source_of};
 pub use events::Note;
+pub use topic_owners::{TopicOwners, TopicOwnersSeen};
 
 /// How long one call may take. kube has no limit of its own, and retries for many minutes.
 const DEADLINE: Duration = Duration::from_secs(15);

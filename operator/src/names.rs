@@ -1,5 +1,7 @@
 //! The names that the operator gives to things in a cluster. Each is written once, here.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 /// Who writes the fields that the operator owns.
 pub const FIELD_MANAGER: &str = "millrace-operator";
 /// Holds a TopicRoute back until its MQTT sessions are gone.
@@ -60,6 +62,12 @@ pub mod kind {
 pub const CONTAINER: &str = "bridge-worker";
 /// The port of `/livez`, `/readyz`, `/metrics` and `/status`.
 pub const ADMIN_PORT: i32 = 9090;
+
+/// The name of an object of any namespace: `namespace/name`.
+pub fn full(meta: &ObjectMeta) -> String {
+    let part = |text: &Option<String>| text.clone().unwrap_or_default();
+    format!("{}/{}", part(&meta.namespace), part(&meta.name))
+}
 
 /// The StatefulSet, its Service and what else the workers of a route need.
 pub fn workers(route: &str) -> String {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use millrace_contract::survey::Survey;
 use millrace_contract::{
     Broker, Compression, Consumer, Document, ErrorAction, Lanes, Live, LiveToMqtt, Mapping,
     NoMatchingSubscribers, OnError, Ordering, PayloadFormat, Producer, ProtocolVersion, Publishing, RouteId,
@@ -60,6 +61,7 @@ pub fn document(
                 drain_ms: 10_000,
                 failover_ms: 15_000,
             },
+            survey: Survey::default(),
         },
     }
 }
@@ -102,6 +104,7 @@ pub fn delivery(mqtt_port: u16, bootstrap: &str, group: &str) -> Document<LiveTo
                 drain_ms: 10_000,
                 failover_ms: 15_000,
             },
+            survey: Survey::default(),
         },
     }
 }

@@ -3,6 +3,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::survey::Survey;
+
 /// The version of [`Document`] this crate writes. Workers accept one version older or newer.
 pub const VERSION: u32 = 1;
 
@@ -105,9 +107,21 @@ pub struct Live {
     pub max_message_bytes: u64,
     /// How long things may take.
     pub timeouts: Timeouts,
+    /// What one worker looks at in Kafka for all.
+    #[serde(default, skip_serializing_if = "Survey::is_empty")]
+    pub survey: Survey,
 }
 
 impl Live {
+    /// All that decides what happens to messages.
+    #[must_use]
+    pub fn without_survey(&self) -> Self {
+        Self {
+            survey: Survey::default(),
+            ..self.clone()
+        }
+    }
+
     /// How many lanes have something to read.
     pub fn lanes_read(&self) -> u16 {
         let retired = self.retired.iter().filter(|retired| retired.is_read);
@@ -431,6 +445,20 @@ pub struct LiveToMqtt {
     pub max_message_bytes: u64,
     /// How long things may take.
     pub timeouts: Timeouts,
+    /// What one worker looks at in Kafka for all.
+    #[serde(default, skip_serializing_if = "Survey::is_empty")]
+    pub survey: Survey,
+}
+
+impl LiveToMqtt {
+    /// All that decides what happens to records.
+    #[must_use]
+    pub fn without_survey(&self) -> Self {
+        Self {
+            survey: Survey::default(),
+            ..self.clone()
+        }
+    }
 }
 
 /// How a record becomes an MQTT message. Templates and expressions are described in `docs/mapping.md`.

@@ -2,7 +2,8 @@
 //!
 //! [`Document`] is everything a `bridge-worker` process needs to run one route: written by the operator or by
 //! `millrace run`, read by the worker. [`LaneRecord`] and [`Assignment`] say which worker owns which lanes,
-//! [`status`] holds the types of the worker's `/status` and [`probe`] those of a probe's answer. This crate knows
+//! [`status`] holds the types of the worker's `/status`, [`survey`] what one worker sees of Kafka for all, and [`probe`] the
+//! types of a probe's answer. This crate knows
 //! serde and nothing else, so both sides can depend on it.
 //!
 //! Durations carry their unit in the field name. Credentials are never inside a document: it names the file or
@@ -13,6 +14,7 @@ mod document;
 mod leave;
 pub mod probe;
 pub mod status;
+pub mod survey;
 
 pub use assignment::{Assignment, Heard, LaneOwner, LaneRecord, Ownership};
 pub use document::{

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::survey::Surveyed;
+
 /// The answer of `/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -55,6 +57,9 @@ pub struct RouteStatus {
     /// What this process has of a route from Kafka.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<DeliveryStatus>,
+    /// What it sees of Kafka for all workers of the route, when it is the one that looks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub survey: Option<Surveyed>,
     /// Where every message went.
     pub ledger: Ledger,
     /// Messages or records per second received from the side that is read, over the last few seconds.

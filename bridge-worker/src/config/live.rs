@@ -99,6 +99,11 @@ impl LivePlan {
         Self::new(live, hash, self.revision + 1, own.collect())
     }
 
+    /// The same plan, of a configuration that differs in nothing that a lane acts by.
+    pub(crate) fn renamed(&self, hash: String) -> Self {
+        Self { hash, ..self.clone() }
+    }
+
     fn new(live: &Live, hash: String, revision: u64, own: Vec<Group>) -> Result<Self, ConfigError> {
         if live.source.qos > 2 {
             return Err(ConfigError::Qos(live.source.qos));

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use super::progress::Slot;
 use super::reader::commit;
 use super::shared::{Orders, Shared, Stop};
+use crate::survey::Surveys;
 
 /// How long Kafka may take to answer a question.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -33,6 +34,7 @@ pub(super) struct Group {
     pub(super) start: Start,
     pub(super) shared: Arc<Shared>,
     pub(super) orders: watch::Receiver<Orders>,
+    pub(super) surveys: Arc<Surveys>,
     /// Kafka is to send nothing.
     pub(super) paused: AtomicBool,
     pub(super) pending: Mutex<Pending>,
@@ -123,12 +125,12 @@ impl Group {
                 progress.assign(element.topic().into(), element.partition(), start);
             }
         }
-        self.shared.reassigned();
+        self.reassigned();
         if let Err(error) = consumer.incremental_assign(list) {
             tracing::error!(%error, "cannot take partitions; tried again");
             let slots = self.slots(list);
             self.shared.progress().gone(&slots);
-            self.shared.reassigned();
+            self.reassigned();
             return self.pending().partitions.extend(named(list));
         }
         let done = match self.paused.load(Ordering::Acquire) {
@@ -176,7 +178,7 @@ impl Group {
             view.ledger.returned += returned;
             returned
         };
-        self.shared.reassigned();
+        self.reassigned();
         // librdkafka remembers that they are paused, and would not read them if they came back.
         if let Err(error) = consumer.resume(&begun) {
             tracing::warn!(%error, "cannot have Kafka go on");
@@ -195,6 +197,14 @@ impl Group {
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The partitions are others now. The member that has the first one of the first topic looks at Kafka for all.
+    fn reassigned(&self) {
+        self.shared.reassigned();
+        let first = self.topics.first().map_or("", String::as_str);
+        let has_it = self.shared.progress().slot(first, 0).is_some();
+        self.surveys.set_on_duty(has_it);
     }
 
     fn slots(&self, list: &TopicPartitionList) -> Vec<Slot> {

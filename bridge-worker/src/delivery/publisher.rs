@@ -150,7 +150,7 @@ impl Runner {
     fn take_orders(&mut self) {
         let orders = self.task.orders.borrow_and_update();
         self.command = orders.command;
-        if orders.live.revision != self.live.revision {
+        if !Arc::ptr_eq(&orders.live, &self.live) {
             self.live = Arc::clone(&orders.live);
             self.task.shared.view().hash.clone_from(&self.live.hash);
         }

@@ -7,7 +7,9 @@ use std::time::Duration;
 use millrace_contract::{Create, TopicPolicy};
 use millrace_mapping::TopicPattern;
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfig;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -124,6 +126,55 @@ impl TopicMaker {
         let resource = outcome.ok()?.into_iter().next()?.ok()?;
         let entries = resource.entries.into_iter();
         Some(entries.map(|entry| (entry.name, entry.value)).collect())
+    }
+
+    /// What of a topic with so many replicas is not as the sink says of those that it creates, but for the number of
+    /// partitions.
+    pub(crate) fn drift(&self, topic: &str, replicas: u32) -> Vec<String> {
+        let policy = self
+            .policy(topic)
+            .filter(|(_, policy)| policy.create == Create::IfMissing);
+        let Some((_, policy)) = policy else {
+            return Vec::new();
+        };
+        let mut drift = Vec::new();
+        if i64::from(replicas) != i64::from(policy.replication_factor) {
+            drift.push(format!(
+                "replication factor {replicas} instead of {}",
+                policy.replication_factor
+            ));
+        }
+        if policy.config.is_empty() {
+            return drift;
+        }
+        let Some(config) = self.describe(topic) else {
+            return drift;
+        };
+        for (name, wanted) in &policy.config {
+            let found = config.get(name).and_then(Option::as_deref);
+            if let Some(found) = found.filter(|found| found != wanted) {
+                drift.push(format!("{name} {found} instead of {wanted}"));
+            }
+        }
+        drift
+    }
+
+    /// Adds partitions to a topic, until it has so many. The error says what to do.
+    pub(crate) fn grow(&self, topic: &str, partitions: u32) -> Result<(), String> {
+        let options = AdminOptions::new()
+            .operation_timeout(Some(TIMEOUT))
+            .request_timeout(Some(TIMEOUT));
+        let wanted = NewPartitions::new(topic, partitions as usize);
+        let outcome = self.ask(async |admin| admin.create_partitions([&wanted], &options).await);
+        match outcome.map(|results| results.into_iter().next()) {
+            Ok(Some(Ok(_))) | Ok(None) => Ok(()),
+            Ok(Some(Err((_, RDKafkaErrorCode::TopicAuthorizationFailed)))) => Err(format!(
+                "Kafka does not let this client add partitions to {topic:?}: grant its user Alter on the topic, or set \
+                 growth.policy to Recommend"
+            )),
+            Ok(Some(Err((_, code)))) => Err(format!("Kafka does not add partitions to {topic:?}: {code}")),
+            Err(error) => Err(format!("Kafka does not answer: {error}; it is tried again")),
+        }
     }
 
     fn ask<T>(&self, request: impl AsyncFnOnce(&Admin) -> KafkaResult<T>) -> KafkaResult<T> {

@@ -125,6 +125,11 @@ impl Topics {
             .clamp(1024, MAX_BATCH_BYTES)
     }
 
+    /// All that are known of.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.lock().topics.keys().cloned().collect()
+    }
+
     /// What is wrong with topics.
     pub(crate) fn problems(&self) -> Vec<Problem> {
         self.lock()

@@ -62,6 +62,24 @@ impl<'r, 'e> Page<'r, 'e> {
         self.gauge_family(name, help, samples)
     }
 
+    /// As [`Page::gauges`], by several labels.
+    pub(super) fn gauges_by<const L: usize, N: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: [&'static str; L],
+        values: impl Fn(&RouteSnapshot) -> Vec<([String; L], N)>,
+    ) -> fmt::Result {
+        let mut samples = Vec::new();
+        for route in self.routes {
+            for (texts, n) in values(route) {
+                let own = labels.into_iter().zip(texts);
+                samples.push((route_labels(route).into_iter().chain(own).collect(), n));
+            }
+        }
+        self.gauge_family(name, help, samples)
+    }
+
     /// A sample a route.
     fn each<N>(&self, value: impl Fn(&RouteSnapshot) -> N) -> Vec<(Labels, N)> {
         let samples = self.routes.iter();

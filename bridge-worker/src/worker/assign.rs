@@ -46,6 +46,7 @@ impl Route {
         lanes.generation = generation;
         lanes.owned = self.existing(owned);
         lanes.leaving = self.existing(leaving);
+        self.surveys.set_on_duty(lanes.owned.contains(&0));
         let over = lanes.take_idle();
         let named: Vec<u16> = lanes.owned.iter().chain(&lanes.leaving).copied().collect();
         let mut outcome = Ok(());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
+use millrace_contract::Live;
 use millrace_contract::status::LaneState;
 use tokio::sync::watch;
 
@@ -24,6 +25,8 @@ pub(super) struct Lanes {
     pub(super) gone: Totals,
     /// What lanes act by, or take over just now.
     pub(super) live: Arc<LivePlan>,
+    /// What that was made from.
+    pub(super) written: Live,
     /// The hash of the last configuration that all lanes have acted by.
     pub(super) acting: String,
     /// The generation of the assignment.
@@ -54,12 +57,13 @@ pub(super) struct Handle {
 }
 
 impl Lanes {
-    pub(super) fn new(live: LivePlan, last: Sender<Vec<JoinHandle<()>>>) -> Self {
+    pub(super) fn new(live: LivePlan, written: Live, last: Sender<Vec<JoinHandle<()>>>) -> Self {
         Self {
             handles: BTreeMap::new(),
             gone: Totals::default(),
             acting: live.hash.clone(),
             live: Arc::new(live),
+            written,
             generation: 0,
             owned: Vec::new(),
             leaving: Vec::new(),

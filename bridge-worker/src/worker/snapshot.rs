@@ -84,6 +84,7 @@ impl Route {
                 buffered_bytes: totals.buffered,
                 lanes: seen.lanes,
                 delivery: None,
+                survey: self.surveys.seen(),
             },
             latency: totals.latency,
             bytes_received: totals.bytes_received,

@@ -13,11 +13,12 @@ use super::lanes::Lanes;
 use super::{Route, StartError, Worker, credentials};
 use crate::config::{self, LivePlan, RoutePlan};
 use crate::kafka::{
-    ClientSettings, KafkaState, MAX_BATCH_BYTES, Mailbox, Producer, TopicKeeper, TopicMaker, Topics,
+    ClientSettings, KafkaState, Looker, MAX_BATCH_BYTES, Mailbox, Producer, TopicKeeper, TopicMaker, Topics,
     client_config,
 };
 use crate::logins::Logins;
 use crate::random;
+use crate::survey::{Surveyor, Surveys};
 
 impl Worker {
     pub(super) fn new(
@@ -40,7 +41,8 @@ impl Worker {
             Arc::clone(&kafka),
             Arc::clone(&topics),
         )?;
-        let maker = TopicMaker::new(policies, &client_config(&client, MAX_BATCH_BYTES, true)?)?;
+        let config = client_config(&client, MAX_BATCH_BYTES, true)?;
+        let maker = TopicMaker::new(policies.clone(), &config)?;
         let keeper = TopicKeeper::new(
             Arc::clone(&topics),
             Arc::clone(&producer),
@@ -50,8 +52,17 @@ impl Worker {
         let poll = producer.spawn()?;
         // Not waited for at the end: it may be in a request that takes seconds, and holds nothing of a message.
         keeper.spawn()?;
+        let surveys = Arc::new(Surveys::new(document.live.survey.clone()));
+        let known = Arc::clone(&topics);
+        Surveyor::new(
+            Arc::clone(&surveys),
+            Looker::new(&client)?,
+            TopicMaker::new(policies, &config)?,
+            move || known.names(),
+        )
+        .spawn()?;
         let (threads, last) = channel();
-        let ended = wait_for(last, poll, &producer, &topics)?;
+        let ended = wait_for(last, poll, &producer, &topics, &surveys)?;
         let route = Route {
             logins: Arc::new(Logins::new(document.settings.broker.credentials.clone())),
             settings: document.settings,
@@ -61,10 +72,11 @@ impl Worker {
             mailboxes,
             producer,
             topics,
+            surveys,
             kafka,
             seed: random::number(),
             started: Instant::now(),
-            lanes: Mutex::new(Lanes::new(live, threads)),
+            lanes: Mutex::new(Lanes::new(live, document.live, threads)),
             rates: Mutex::default(),
             load: Mutex::default(),
             has_been_ready: AtomicBool::new(false),
@@ -95,8 +107,10 @@ fn wait_for(
     poll: JoinHandle<()>,
     producer: &Arc<Producer>,
     topics: &Arc<Topics>,
+    surveys: &Arc<Surveys>,
 ) -> std::io::Result<watch::Receiver<bool>> {
     let (producer, topics) = (Arc::clone(producer), Arc::clone(topics));
+    let surveys = Arc::clone(surveys);
     let (sender, receiver) = watch::channel(false);
     std::thread::Builder::new()
         .name("worker-end".into())
@@ -105,6 +119,7 @@ fn wait_for(
                 threads.into_iter().for_each(join);
             }
             topics.stop();
+            surveys.stop();
             producer.stop();
             join(poll);
             sender.send_replace(true);

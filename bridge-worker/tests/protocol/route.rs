@@ -1,5 +1,6 @@
 //! The route under test, and what goes over its connections.
 
+use millrace_contract::survey::Survey;
 use millrace_contract::{
     Broker, Compression, Document, ErrorAction, Lanes, Live, Mapping, OnError, Ordering, PayloadFormat,
     Producer, ProtocolVersion, RouteId, Settings, SharedSubscriptions, Sink, Source, Subscription, Timeouts,
@@ -80,6 +81,7 @@ pub(crate) fn route(broker: &ScriptedBroker, bootstrap: &str) -> Document {
                 drain_ms: 3_000,
                 failover_ms: 500,
             },
+            survey: Survey::default(),
         },
     }
 }

@@ -1,5 +1,6 @@
 //! The document of a worker, with the settings that matter to these tests.
 
+use millrace_contract::survey::Survey;
 use millrace_contract::{
     Broker, Compression, Consumer, Document, ErrorAction, Lanes, Live, LiveToMqtt, Mapping,
     NoMatchingSubscribers, OnError, Ordering, PayloadFormat, Producer, ProtocolVersion, Publishing, RouteId,
@@ -90,6 +91,7 @@ impl Route {
                     drain_ms: 30_000,
                     failover_ms: 15_000,
                 },
+                survey: Survey::default(),
             },
         }
     }
@@ -128,6 +130,7 @@ impl Route {
                     // As short as Kafka allows.
                     failover_ms: 6_000,
                 },
+                survey: Survey::default(),
             },
         }
     }

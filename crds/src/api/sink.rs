@@ -5,6 +5,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::{KafkaSinkStatus, patterns};
+use crate::units::GepDuration;
 
 /// How to reach a Kafka cluster. Routes of the same namespace refer to it by name.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -60,6 +61,35 @@ pub struct KafkaSinkSpec {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["pattern"])
     )]
     pub topics: Vec<TopicPolicy>,
+    /// Consumer groups of others that are watched: how far behind they are, and whether more partitions would help them.
+    /// Nothing is ever written to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 32),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["group"])
+    )]
+    pub watched_groups: Vec<WatchedGroup>,
+}
+
+/// A consumer group that is watched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WatchedGroup {
+    /// The group's id.
+    #[schemars(length(min = 1, max = 249), regex(pattern = patterns::GROUP))]
+    pub group: String,
+    /// The topics that count, as names or as beginnings followed by `*`. Default: all that it reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 32),
+        inner(length(min = 1, max = 249), regex(pattern = patterns::TOPIC_PATTERN)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub topics: Vec<String>,
+    /// The sink warns when the group is further behind than so many records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_lag: Option<i64>,
 }
 
 macro_rules! librdkafka_settings {
@@ -89,6 +119,8 @@ librdkafka_settings!(
 /// What may be done about the topics that match a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.growth.policy != 'Grow' || self.growth.max >= self.partitions")
+    .message("growth.max is less than partitions: a topic would begin with more than it may ever have"))]
 pub struct TopicPolicy {
     /// A topic, or the beginning of topics followed by `*`: `telemetry.*`.
     #[schemars(length(min = 1, max = 249), regex(pattern = patterns::TOPIC_PATTERN))]
@@ -113,6 +145,68 @@ pub struct TopicPolicy {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "settings")]
     pub config: BTreeMap<String, String>,
+    /// Whether partitions are added as load and consumers ask for them.
+    #[serde(default)]
+    pub growth: Growth,
+}
+
+/// Whether partitions are added to a topic. They are never taken away: Kafka cannot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Growth {
+    /// Fixed: no; a topic with other than `partitions` is reported. Recommend: no; how many are wanted, and why, is
+    /// reported. Grow: yes.
+    #[serde(default)]
+    pub policy: GrowthPolicy,
+    /// At most so many partitions.
+    #[serde(default = "max")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub max: i32,
+    /// So many records per second are enough for one partition.
+    #[serde(default = "rate_per_partition")]
+    #[schemars(range(min = 1))]
+    pub rate_per_partition: i32,
+    /// What about topics whose records have keys: with more partitions keys move to others, and order across the change is
+    /// lost for them. Forbid: no partitions are added. Allow: they are.
+    #[serde(default)]
+    pub key_remap: KeyRemap,
+    /// How long to wait after partitions were added before more are.
+    #[serde(default = "cooldown")]
+    pub cooldown: GepDuration,
+}
+
+impl Default for Growth {
+    fn default() -> Self {
+        Self {
+            policy: GrowthPolicy::default(),
+            max: max(),
+            rate_per_partition: rate_per_partition(),
+            key_remap: KeyRemap::default(),
+            cooldown: cooldown(),
+        }
+    }
+}
+
+/// Whether partitions are added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum GrowthPolicy {
+    /// No; other than the written number is reported.
+    Fixed,
+    /// No; how many are wanted is reported.
+    #[default]
+    Recommend,
+    /// Yes.
+    Grow,
+}
+
+/// Whether partitions are added where records have keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum KeyRemap {
+    /// No.
+    #[default]
+    Forbid,
+    /// Yes.
+    Allow,
 }
 
 /// Whether a missing topic is created.
@@ -131,6 +225,18 @@ fn max_topics() -> i32 {
 
 fn partitions() -> i32 {
     6
+}
+
+fn max() -> i32 {
+    48
+}
+
+fn rate_per_partition() -> i32 {
+    10_000
+}
+
+fn cooldown() -> GepDuration {
+    GepDuration::new("30m")
 }
 
 fn replication_factor() -> i32 {

@@ -1,4 +1,4 @@
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -171,6 +171,17 @@ pub struct KafkaSinkStatus {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub topics: Vec<TopicStatus>,
+    /// The route whose workers watch consumer groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub watched_by: Option<String>,
+    /// The consumer groups that are watched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 32),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["group"])
+    )]
+    pub watched_groups: Vec<WatchedGroupStatus>,
     /// What is known about the cluster, by type.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
@@ -187,11 +198,57 @@ pub struct TopicStatus {
     /// How many partitions it has; 0 if it does not exist.
     #[schemars(range(min = 0))]
     pub partitions: i32,
+    /// How many it is to have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub recommended_partitions: Option<i32>,
+    /// Why so many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub reason: Option<String>,
+    /// The most records per second that all producers together have written over a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub peak_records_per_second: Option<i64>,
+    /// How many Millrace sees to, where it adds partitions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub target_partitions: Option<i32>,
+    /// When the target was raised last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_raised: Option<Time>,
     /// Why it does not exist or cannot be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub problem: Option<String>,
 }
+
+/// What is known about a consumer group that is watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WatchedGroupStatus {
+    /// The group's id.
+    #[schemars(length(max = 249))]
+    pub group: String,
+    /// `Stable`, `Rebalancing`, `Empty`, `Dead` (there is no such group) or `Unknown`.
+    #[schemars(length(max = 32))]
+    pub state: String,
+    /// Its members.
+    #[schemars(range(min = 0))]
+    pub members: i32,
+    /// Records between what it has committed and the ends of the topics. Absent: it has committed nothing, and that is not
+    /// known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub lag: Option<i64>,
+    /// The lag grows, and every partition of a topic has a member already: more partitions would help.
+    pub saturated: bool,
+    /// Why nothing is known of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub problem: Option<String>,
+}
+
 /// The list of conditions with the bounds of Kubernetes' own API, which k8s-openapi's schema leaves out.
 fn conditions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -80,6 +80,8 @@ fn the_operator_has_the_rights_it_needs_and_no_other() {
          (kafkasinks.millrace.dev, mqttbrokers.millrace.dev, topicroutes.millrace.dev): get"
             .to_owned(),
     );
+    all.insert("kafka.strimzi.io/kafkatopics: list".to_owned());
+    all.insert("cluster.redpanda.com/topics: list".to_owned());
     assert_eq!(rules(objects.one("ClusterRole", "millrace-operator")), all);
 }
 

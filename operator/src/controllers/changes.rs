@@ -10,7 +10,7 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Resource, ResourceExt};
-use millrace_crds::{TopicRoute, group};
+use millrace_crds::{KafkaSink, TopicRoute, group};
 
 use super::context::Context;
 use super::latest::Latest;
@@ -197,7 +197,25 @@ pub(super) fn endpoint<K: CustomResource>(object: &K) -> Digest {
     names::digest(format!("{:?} {:?}", object.uid(), object.meta().generation).as_bytes())
 }
 
-/// What of a route concerns its broker, its sink and routes with its session or its consumer group: all but how many messages it has moved.
+/// What of a sink concerns its routes: what users write, how many partitions topics are to have, and who watches groups.
+pub(super) fn sink(sink: &KafkaSink) -> Digest {
+    let status = sink.status.clone().unwrap_or_default();
+    let targets: Vec<_> = status
+        .topics
+        .iter()
+        .filter_map(|topic| Some((&topic.name, topic.target_partitions?)))
+        .collect();
+    let what = format!(
+        "{:?} {:?} {targets:?} {:?}",
+        sink.uid(),
+        sink.metadata.generation,
+        status.watched_by
+    );
+    names::digest(what.as_bytes())
+}
+
+/// What of a route concerns its broker, its sink and routes with its session or its consumer group: all but how many
+/// messages it has moved.
 pub(super) fn route(route: &TopicRoute) -> Digest {
     let status = route.status.clone().map(routes::without_counts);
     let status = serde_json::to_string(&status).unwrap_or_default();

@@ -8,7 +8,7 @@ use super::nudges::Nudges;
 use super::pace::Pace;
 use super::run::Stores;
 use super::silences::AllSilences;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, TopicOwnersSeen};
 use crate::metrics::Metrics;
 use crate::names;
 use crate::observed::{Family, Observed, Owner, PodSeen, WorkerSeen, Workers};
@@ -38,6 +38,8 @@ pub struct Context {
     pub ledger_pace: Pace,
     /// Since when workers have not answered.
     pub silences: AllSilences,
+    /// Which topics other operators own.
+    pub topic_owners: TopicOwnersSeen,
     /// When pods were last nudged.
     pub nudges: Nudges,
     /// What is counted.

@@ -118,6 +118,7 @@ pub(super) fn note(condition: &Condition, old: &[Condition]) -> Option<Note> {
         "Ready" | "Accepted" | "ConfigurationApplied" | "CredentialsApplied" | "Delivering" => {
             condition.status != "True"
         }
+        "PartitionsSufficient" | "ConsumersKeepUp" => condition.status == "False",
         "Warning" | "WindowLimited" | "SinkSaturated" => condition.status == "True",
         _ => return None,
     };
@@ -132,6 +133,8 @@ pub(super) fn note(condition: &Condition, old: &[Condition]) -> Option<Note> {
         "Changing",
         "Connecting",
         "WaitingForTurn",
+        "PartitionsGrowing",
+        "PartitionsRecommended",
     ];
     let is_progress = under_way.contains(&condition.reason.as_str());
     Some(Note {

@@ -105,7 +105,10 @@ fn fed_back_by(route: &Arc<TopicRoute>, context: &Context) -> Vec<String> {
         return Vec::new();
     }
     let through = millrace_crds::cycle(route, &older).unwrap_or_default();
-    through.into_iter().map(full_name).collect()
+    through
+        .into_iter()
+        .map(|route| names::full(&route.metadata))
+        .collect()
 }
 
 /// An older route of the namespace that reads the same Kafka with the same consumer group.
@@ -116,7 +119,7 @@ fn in_group_of(route: &TopicRoute, context: &Context) -> Option<String> {
     context.stores.routes.visit(|other| {
         let is_same = || group(other).is_some_and(|group| group == own) && sink(other) == sink(route);
         if is_older_neighbour(other, route) && is_same() {
-            found = Some(full_name(other));
+            found = Some(names::full(&other.metadata));
         }
     });
     found
@@ -124,12 +127,6 @@ fn in_group_of(route: &TopicRoute, context: &Context) -> Option<String> {
 
 fn is_older_neighbour(route: &TopicRoute, than: &TopicRoute) -> bool {
     route.metadata.namespace == than.metadata.namespace && plan::is_older(route, than)
-}
-
-fn full_name(route: &TopicRoute) -> String {
-    let part = |text: &Option<String>| text.clone().unwrap_or_default();
-    let meta = &route.metadata;
-    format!("{}/{}", part(&meta.namespace), part(&meta.name))
 }
 
 /// Other routes that name the same session.

@@ -105,6 +105,7 @@ impl Controllers {
             backoff: Default::default(),
             ledger_pace: Default::default(),
             silences: Default::default(),
+            topic_owners: Default::default(),
             nudges: Default::default(),
             metrics,
         });
@@ -143,7 +144,7 @@ impl Controllers {
                 name: names::kind::SINK,
                 of: |stores| &stores.sinks,
                 refers: |_| Vec::new(),
-                public: changes::endpoint,
+                public: changes::sink,
             };
             let all = [
                 children.boxed(),

@@ -3,6 +3,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use millrace_contract::status::RouteStatus;
+use millrace_contract::survey::Surveyed;
 
 /// What a worker said last.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +71,13 @@ impl Workers {
         let worker = seen.get(pod_uid).filter(|worker| worker.silent.is_none())?;
         let status = worker.status.as_ref()?;
         Some((status.load, status.received_per_second))
+    }
+
+    /// What a worker sees of Kafka for all of its route, if it is the one that looks and still answers.
+    pub fn survey(&self, pod_uid: &str) -> Option<Surveyed> {
+        let seen = lock(&self.seen);
+        let worker = seen.get(pod_uid).filter(|worker| worker.answers())?;
+        worker.status.as_ref()?.survey.clone()
     }
 
     /// Something about a worker is to change, or is no longer.
@@ -153,6 +161,20 @@ fn is_news(old: &RouteStatus, new: &RouteStatus) -> bool {
         || old.credentials_refused != new.credentials_refused
         || old.credentials_taken_over != new.credentials_taken_over
         || lanes(old) != lanes(new)
+        || old.survey.as_ref().map(without_counts) != new.survey.as_ref().map(without_counts)
+}
+
+/// What was seen of Kafka, but for rates and lags: those are news only where something follows from them.
+fn without_counts(survey: &Surveyed) -> Surveyed {
+    let mut survey = survey.clone();
+    for topic in &mut survey.topics {
+        topic.records_per_second = None;
+    }
+    for topic in survey.groups.iter_mut().flat_map(|group| &mut group.topics) {
+        topic.lag = topic.lag.map(|_| 0);
+        topic.grows = false;
+    }
+    survey
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

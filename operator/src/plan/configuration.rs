@@ -152,6 +152,7 @@ mod tests {
                 drain_ms: 1,
                 failover_ms: 1,
             },
+            survey: Default::default(),
         }
     }
 

@@ -80,6 +80,11 @@ impl<'a> Conditions<'a> {
         });
     }
 
+    /// Leaves one as it was, if it was: there is nothing new to say.
+    pub fn keep(&mut self, kind: &str) {
+        self.new.extend(self.before(kind).cloned());
+    }
+
     /// Whether there was one of this kind before, true or not.
     pub fn has_been(&self, kind: &str) -> bool {
         self.before(kind).is_some()

@@ -102,6 +102,26 @@ reasons! {
     MessageUndeliverable,
     /// The route stopped because records that were to be read next are no longer in Kafka.
     OffsetOutOfRange,
+    /// A topic is to have more partitions, and growth.policy says that people decide.
+    PartitionsRecommended,
+    /// Partitions are being added to a topic.
+    PartitionsGrowing,
+    /// A topic is to have more partitions than `growth.max` allows.
+    PartitionsAtMaximum,
+    /// A topic is to have more partitions, and its keys would move to others.
+    KeysWouldMove,
+    /// A topic is to have more partitions, and an object of another operator owns it.
+    TopicOwnedByOther,
+    /// Kafka does not add partitions to a topic.
+    PartitionsNotAdded,
+    /// A topic is not as the KafkaSink says.
+    TopicDrifted,
+    /// A watched consumer group falls behind though every partition has a member.
+    GroupSaturated,
+    /// A watched consumer group is further behind than `maxLag`.
+    GroupLagging,
+    /// There is no such consumer group, or Kafka does not tell of it.
+    GroupUnknown,
     /// A changed configuration cannot be used; the one before is still in use.
     ConfigurationRefused,
     /// Changed credentials do not work; the ones before are still in use.

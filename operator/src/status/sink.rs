@@ -5,11 +5,9 @@ use millrace_contract::probe::{Outcome, TopicFound};
 use millrace_crds::KafkaSink;
 use millrace_crds::api::{KafkaSinkStatus, TopicStatus};
 
+use super::partitions::{self, MAX_TOPICS, Watched};
 use super::{Asked, Conditions, Reason};
 use crate::plan::Rejection;
-
-/// As many topics as a status holds.
-const MAX_TOPICS: usize = 64;
 
 /// What a sink's status is made from.
 pub struct SinkFacts<'a> {
@@ -17,6 +15,10 @@ pub struct SinkFacts<'a> {
     pub sink: &'a KafkaSink,
     /// What is known from asking it, or why it cannot be asked.
     pub asked: Result<Asked<'a>, Rejection>,
+    /// Its routes, and what their workers see.
+    pub watched: Watched<'a>,
+    /// The route whose workers watch consumer groups.
+    pub watched_by: Option<String>,
     /// The time.
     pub now: Timestamp,
 }
@@ -43,22 +45,34 @@ pub fn sink(facts: &SinkFacts<'_>) -> KafkaSinkStatus {
             if let Some(Outcome::Found(found)) = asked.report().and_then(|report| report.sink.as_ref()) {
                 status.cluster_id.clone_from(&found.cluster_id);
                 status.brokers = i32::try_from(found.brokers).ok();
-                status.topics = found.topics.iter().take(MAX_TOPICS).map(topic).collect();
+                let topics = found.topics.iter().take(MAX_TOPICS);
+                status.topics = topics.map(|found| topic(found, &old)).collect();
             }
         }
         Err(rejection) => super::endpoint_rejected(&mut conditions, rejection),
     }
+    partitions::say(
+        facts.sink,
+        &facts.watched,
+        facts.now,
+        &old,
+        &mut conditions,
+        &mut status,
+    );
+    status.watched_by.clone_from(&facts.watched_by);
     status.conditions = conditions.into_vec();
     status
 }
 
-fn topic(found: &TopicFound) -> TopicStatus {
+fn topic(found: &TopicFound, old: &KafkaSinkStatus) -> TopicStatus {
+    let known = old.topics.iter().find(|one| one.name == found.name);
     TopicStatus {
         name: found.name.clone(),
         partitions: i32::try_from(found.partitions).unwrap_or(i32::MAX),
         problem: found
             .problem
             .as_ref()
-            .map(|problem| problem.message.chars().take(1000).collect()),
+            .map(|problem| partitions::shortened(&problem.message)),
+        ..known.cloned().unwrap_or_default()
     }
 }

@@ -169,6 +169,8 @@ impl World {
             workers: self.workers,
         };
         let said = status::sink(&SinkFacts {
+            watched: Default::default(),
+            watched_by: None,
             sink: &sink,
             asked: Ok(asked),
             now: self.now,

@@ -13,6 +13,7 @@ mod pods;
 mod route_scenarios;
 mod rules;
 mod said;
+mod watching;
 mod worker;
 mod world;
 
@@ -27,7 +28,7 @@ const LEAST: usize = 35;
 
 static ROUTES: LazyLock<Vec<Said>> = LazyLock::new(route_scenarios::all);
 static BROKERS: LazyLock<Vec<Said>> = LazyLock::new(endpoints::brokers);
-static SINKS: LazyLock<Vec<Said>> = LazyLock::new(endpoints::sinks);
+static SINKS: LazyLock<Vec<Said>> = LazyLock::new(|| [endpoints::sinks(), watching::all()].concat());
 
 fn all() -> impl Iterator<Item = &'static Said> {
     ROUTES.iter().chain(BROKERS.iter()).chain(SINKS.iter())

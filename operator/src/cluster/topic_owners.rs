@@ -1,0 +1,168 @@
+//! Kafka topics that objects of other operators describe: those operators undo, or complain about, what others change.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use kube::Client;
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
+use millrace_crds::partitions::Owner;
+use tokio::sync::Mutex;
+
+use super::{Cluster, ClusterError};
+
+/// How long an answer counts.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// Kinds of objects that describe a topic, and where they name it if not by their own name.
+const KINDS: [Kind; 2] = [
+    Kind {
+        group: "kafka.strimzi.io",
+        kind: "KafkaTopic",
+        plural: "kafkatopics",
+        name: "/spec/topicName",
+    },
+    Kind {
+        group: "cluster.redpanda.com",
+        kind: "Topic",
+        plural: "topics",
+        name: "/spec/overwriteTopicName",
+    },
+];
+
+struct Kind {
+    group: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+    name: &'static str,
+}
+
+/// What is known of the owners of topics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicOwners {
+    /// The object that describes a topic, as `KafkaTopic namespace/name`, by the topic.
+    pub known: BTreeMap<String, String>,
+    /// Why any other topic may have an owner too.
+    pub unsure: Option<String>,
+}
+
+impl TopicOwners {
+    /// Who else a topic belongs to.
+    pub fn of(&self, topic: &str) -> Owner {
+        match (self.known.get(topic), &self.unsure) {
+            (Some(object), _) => Owner::Object(object.clone()),
+            (None, Some(why)) => Owner::Unknown(why.clone()),
+            (None, None) => Owner::Nobody,
+        }
+    }
+}
+
+/// The owners of topics, listed once a minute for all who ask.
+#[derive(Debug, Default)]
+pub struct TopicOwnersSeen {
+    seen: Mutex<Option<(Instant, TopicOwners)>>,
+}
+
+impl TopicOwnersSeen {
+    /// Who they are. Where the API server does not say, any topic may have an owner.
+    pub async fn get(&self, cluster: &Cluster) -> TopicOwners {
+        let mut seen = self.seen.lock().await;
+        if let Some((at, owners)) = seen.as_ref()
+            && at.elapsed() < FRESH
+        {
+            return owners.clone();
+        }
+        let owners = cluster.topic_owners().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot tell which topics other operators own");
+            TopicOwners {
+                unsure: Some(format!("the API server does not say: {error}")),
+                ..TopicOwners::default()
+            }
+        });
+        *seen = Some((Instant::now(), owners.clone()));
+        owners
+    }
+}
+
+impl Cluster {
+    /// Lists them, of all namespaces.
+    async fn topic_owners(&self) -> Result<TopicOwners, ClusterError> {
+        let client = self.client();
+        let groups = self.call("list", client.list_api_groups()).await?;
+        let mut owners = TopicOwners::default();
+        for kind in &KINDS {
+            let group = groups.groups.iter().find(|group| group.name == kind.group);
+            let version = group.and_then(|group| group.preferred_version.as_ref().or(group.versions.first()));
+            let Some(version) = version else { continue };
+            let api = objects(kind, &version.version, client.clone());
+            let list = match self.call("list", api.list(&ListParams::default())).await {
+                Ok(list) => list,
+                Err(error) if error.is_gone() => continue,
+                Err(error) if error.category() == "forbidden" => {
+                    owners.unsure = Some(format!(
+                        "the operator may not list {}.{} in all namespaces: grant it that",
+                        kind.plural, kind.group
+                    ));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            owners
+                .known
+                .extend(list.into_iter().filter_map(|object| described(kind, &object)));
+        }
+        Ok(owners)
+    }
+}
+
+fn objects(kind: &Kind, version: &str, client: Client) -> Api<DynamicObject> {
+    let gvk = GroupVersionKind::gvk(kind.group, version, kind.kind);
+    Api::all_with(client, &ApiResource::from_gvk_with_plural(&gvk, kind.plural))
+}
+
+/// The topic that an object describes, and the object.
+fn described(kind: &Kind, object: &DynamicObject) -> Option<(String, String)> {
+    let name = object.metadata.name.clone()?;
+    let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+    let written = object.data.pointer(kind.name).and_then(|name| name.as_str());
+    let topic = written.map_or_else(|| name.clone(), str::to_owned);
+    Some((topic, format!("{} {namespace}/{name}", kind.kind)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_topic_is_named_by_the_object_or_by_its_spec() {
+        let object = |spec: Value| -> DynamicObject {
+            serde_json::from_value(json!({
+                "apiVersion": "kafka.strimzi.io/v1", "kind": "KafkaTopic",
+                "metadata": {"namespace": "kafka", "name": "telemetry-all"}, "spec": spec,
+            }))
+            .unwrap()
+        };
+        let owner = "KafkaTopic kafka/telemetry-all".to_owned();
+        let described = |spec| described(&KINDS[0], &object(spec)).unwrap();
+        assert_eq!(described(json!({})), ("telemetry-all".to_owned(), owner.clone()));
+        assert_eq!(
+            described(json!({"topicName": "telemetry.all"})),
+            ("telemetry.all".to_owned(), owner)
+        );
+    }
+
+    #[test]
+    fn where_objects_cannot_be_listed_any_topic_may_be_owned() {
+        let owners = TopicOwners {
+            known: BTreeMap::from([("telemetry".to_owned(), "KafkaTopic kafka/telemetry".to_owned())]),
+            unsure: Some("the API server does not say".into()),
+        };
+        assert_eq!(
+            owners.of("telemetry"),
+            Owner::Object("KafkaTopic kafka/telemetry".into())
+        );
+        assert!(matches!(owners.of("anything"), Owner::Unknown(_)));
+        assert_eq!(TopicOwners::default().of("anything"), Owner::Nobody);
+    }
+}
