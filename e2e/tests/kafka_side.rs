@@ -251,7 +251,6 @@ spec:
         RouteHandle::new(&growing.namespace, route).wait_ready();
     }
     let devices = Subscriber::start(growing.brokers.mqtt_port(), 1, 1, |_| "grown-back/+".to_owned());
-    let observer = Observer::start(&growing.brokers.bootstrap(), &[&grown]);
     let publisher = growing.publish("grown", 1_000.0);
     let others = ["kept", "owned", "slow"].map(|name| growing.publish(name, 200.0));
     let behind = Behind::start(&growing.brokers.bootstrap(), &group, &slow);
@@ -333,6 +332,8 @@ spec:
     for publisher in others {
         publisher.finish(SOON);
     }
+    // Only now: it reads the partitions that it finds.
+    let observer = Observer::start(&growing.brokers.bootstrap(), &[&grown]);
     observer.wait_for(report.acknowledged(), SOON);
     devices.wait_for(report.acknowledged(), SOON);
     check(&report, &observer.finish()).assert_nothing_lost();
