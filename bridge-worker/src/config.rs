@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::kafka::Policies;
 
-pub(crate) use address::addresses;
+pub use address::addresses;
 pub(crate) use lanes::{LanePlan, RoutePlan};
 pub(crate) use live::{LivePlan, Reading, is_shared};
 

@@ -32,7 +32,7 @@ use crate::kafka::{
 use crate::logins::Logins;
 use crate::metrics::RouteSnapshot;
 use crate::survey::{Surveyor, Surveys};
-use crate::worker::{Load, Rates, StartError};
+use crate::worker::{Load, Rates, StartError, wait_for};
 use group::Group;
 use plan::{LivePlan, Plan};
 use publisher::{Letters, Publisher};
@@ -122,19 +122,17 @@ impl Delivery {
         let (letters, producer) = letters(&client, &topics)?;
         let of_producer = client_config(&client, MAX_BATCH_BYTES, true)?;
         let policies = config::topic_policies(&document.settings.sink)?;
+        let maker = Arc::new(TopicMaker::new(policies, &of_producer)?);
         let keeper = TopicKeeper::new(
             Arc::clone(&topics),
             Arc::clone(&producer),
             Arc::new(KafkaState::default()),
-            TopicMaker::new(policies.clone(), &of_producer)?,
+            Arc::clone(&maker),
         );
         let (read, written) = (plan.consumer.topics.clone(), Arc::clone(&topics));
-        let surveyor = Surveyor::new(
-            Arc::clone(&surveys),
-            Looker::new(&client)?,
-            TopicMaker::new(policies, &of_producer)?,
-            move || read.iter().cloned().chain(written.names()).collect(),
-        );
+        let surveyor = Surveyor::new(Arc::clone(&surveys), Looker::new(&client)?, maker, move || {
+            read.iter().cloned().chain(written.names()).collect()
+        });
         let publisher = Publisher {
             plan: plan.clone(),
             shared: Arc::clone(&shared),
@@ -173,11 +171,11 @@ impl Delivery {
             .build()?;
         let publisher = spawn("mqtt-publish", move || runtime.block_on(publisher.run()))?;
         let ended = wait_for(
-            vec![publisher, reader],
+            [publisher, reader].into_iter(),
             poll,
-            producer,
-            Arc::clone(&topics),
-            Arc::clone(&surveys),
+            &producer,
+            &topics,
+            &surveys,
         )?;
         Ok(Self {
             settings: document.settings,
@@ -425,28 +423,6 @@ fn begin(
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.into()).spawn(run)
-}
-
-/// Waits, in a thread of its own, for the threads that read and publish, and then ends the rest.
-fn wait_for(
-    threads: Vec<JoinHandle<()>>,
-    poll: JoinHandle<()>,
-    producer: Arc<Producer>,
-    topics: Arc<Topics>,
-    surveys: Arc<Surveys>,
-) -> std::io::Result<watch::Receiver<bool>> {
-    let (sender, receiver) = watch::channel(false);
-    spawn("worker-end", move || {
-        for thread in threads {
-            crate::worker::join(thread);
-        }
-        topics.stop();
-        surveys.stop();
-        producer.stop();
-        crate::worker::join(poll);
-        sender.send_replace(true);
-    })?;
-    Ok(receiver)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

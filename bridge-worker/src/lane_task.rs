@@ -17,17 +17,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use millrace_contract::ProtocolVersion;
 use millrace_contract::status::LaneState;
 use tokio::sync::watch;
 
-use crate::backoff::Backoff;
 use crate::config::{LanePlan, LivePlan, Reading};
 use crate::kafka::{LaneSink, Mailbox, Producer, Report};
 use crate::lane_report::LaneReport;
 use crate::limits::Limits;
 use crate::logins::Logins;
-use crate::mqtt::Version;
+use crate::mqtt::Attempts;
 use crate::pipeline::{Lane, Now, Stop};
 pub(crate) use orders::{Command, Orders};
 use serving::Served;
@@ -63,14 +61,7 @@ struct Runner {
     wet: Vec<Reading>,
     /// Those that have, as sent.
     dry: BTreeSet<String>,
-    backoff: Backoff,
-    /// MQTT 5 has worked once: a closed socket is then no sign of an older broker.
-    v5_has_worked: bool,
-    version: Version,
-    /// The broker did not take the login that has worked before: the next attempt reads it anew.
-    login_refused: bool,
-    short_connections: u32,
-    takeovers: u32,
+    attempts: Attempts,
     reports: Vec<Report>,
     drain_until: Option<Instant>,
     /// What keeps it from more.
@@ -100,10 +91,6 @@ enum Leaving {
 impl LaneTask {
     /// Runs until the lane is told to drain or abort.
     pub(crate) async fn run(mut self) {
-        let version = match self.plan.protocol {
-            ProtocolVersion::Auto | ProtocolVersion::V5 => Version::V5,
-            ProtocolVersion::V311 => Version::V311,
-        };
         let orders = self.orders.borrow_and_update().clone();
         let mut runner = Runner {
             command: orders.command,
@@ -113,13 +100,8 @@ impl LaneTask {
             dry: BTreeSet::new(),
             live: orders.live,
             limits: Limits::new(self.lane.seen(Instant::now(), false)),
+            attempts: Attempts::new(self.plan.protocol),
             task: self,
-            backoff: Backoff::default(),
-            v5_has_worked: false,
-            version,
-            login_refused: false,
-            short_connections: 0,
-            takeovers: 0,
             reports: Vec::new(),
             drain_until: None,
             told_stop: false,

@@ -28,9 +28,10 @@ mod worker;
 
 pub use admin::serve as serve_admin;
 pub use app::main;
-pub use config::ConfigError;
+pub use config::{ConfigError, addresses};
 pub use delivery::Delivery;
 pub use kafka::OptionsError;
 pub use metrics::RouteSnapshot;
+pub use mqtt::read_login;
 pub use route::Route;
 pub use worker::{StartError, Worker};

@@ -1,5 +1,6 @@
 //! Everything that touches MQTT: packets, the handshake, the connection.
 
+mod attempts;
 mod connection;
 mod login;
 mod negotiate;
@@ -13,8 +14,10 @@ mod shortfalls;
 mod subscribe;
 mod wire;
 
+pub(crate) use attempts::{After, Attempts};
 pub(crate) use connection::{Connection, Ended, Packet};
 pub(crate) use login::Login;
+pub use login::read_login;
 pub(crate) use negotiate::negotiate;
 pub(crate) use packet::{Goodbye, Grant, Inbound, PacketError, Publish, Version};
 pub(crate) use publish::{Answer, Outbound, Property, pubrel, put_property, put_user_property};

@@ -84,7 +84,7 @@ impl Surveys {
 pub(crate) struct Surveyor<T> {
     surveys: Arc<Surveys>,
     kafka: Looker,
-    maker: TopicMaker,
+    maker: Arc<TopicMaker>,
     /// The route's topics.
     topics: T,
     written: BTreeMap<String, History>,
@@ -94,7 +94,7 @@ pub(crate) struct Surveyor<T> {
 }
 
 impl<T: Fn() -> Vec<String> + Send + 'static> Surveyor<T> {
-    pub(crate) fn new(surveys: Arc<Surveys>, kafka: Looker, maker: TopicMaker, topics: T) -> Self {
+    pub(crate) fn new(surveys: Arc<Surveys>, kafka: Looker, maker: Arc<TopicMaker>, topics: T) -> Self {
         Self {
             surveys,
             kafka,

@@ -28,7 +28,7 @@ use crate::survey::Surveys;
 use lanes::Lanes;
 pub(crate) use load::Load;
 pub(crate) use rates::Rates;
-pub(crate) use start::join;
+pub(crate) use start::wait_for;
 
 /// Why a route cannot be started.
 #[derive(Debug, Error)]

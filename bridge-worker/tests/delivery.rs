@@ -35,20 +35,7 @@ fn document(broker: &ScriptedBroker, kafka: &MockKafka) -> Document<LiveToMqtt> 
         settings,
         live: LiveToMqtt {
             payload: PayloadFormat::Bytes,
-            publishing: Publishing {
-                when: None,
-                topic: "plants/{record.key}/cmd".into(),
-                allowed_topics: vec!["plants/+/cmd".into()],
-                value: None,
-                qos: 1,
-                retain: false,
-                message_expiry_seconds: None,
-                content_type: None,
-                response_topic: None,
-                correlation_data: None,
-                user_properties: None,
-                no_matching_subscribers: NoMatchingSubscribers::Ignore,
-            },
+            publishing: Publishing::to("plants/{record.key}/cmd", vec!["plants/+/cmd".into()]),
             on_error: OnError {
                 action: ErrorAction::DeadLetter,
                 dead_letter_topic: Some("dead".into()),

@@ -20,7 +20,7 @@ use crate::app::{self, Redrive};
 use crate::exit::Exit;
 use crate::plan;
 use crate::secrets::Secrets;
-use crate::{manifests, report};
+use crate::validate;
 use again::{Again, Verdict};
 use letters::Letters;
 use outlet::Outlet;
@@ -31,16 +31,14 @@ const BATCH: usize = 100;
 
 /// Looks at dead letters, and delivers them if that was asked for.
 pub(crate) fn main(args: &Redrive) -> anyhow::Result<Exit> {
-    let report = millrace_crds::validate(&manifests::read(&args.files)?);
-    if report.has_errors() {
-        app::print(report::text(&report, false).as_bytes())?;
+    let Some(objects) = validate::objects(&args.files)? else {
         return Ok(Exit::Failed);
-    }
+    };
     let secrets = Secrets {
         directory: args.secret_dir.clone(),
     };
     let is_set = |variable: &str| std::env::var_os(variable).is_some();
-    let plan = plan::plan(&report.objects, "redrive", &secrets, &is_set)?;
+    let plan = plan::plan(&objects, "redrive", &secrets, &is_set)?;
     let document = choose(plan.documents, &args.route)?;
     let route = &document.settings().route;
     let name = format!("{}/{}", route.namespace, route.name);

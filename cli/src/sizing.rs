@@ -2,12 +2,12 @@
 
 use millrace_crds::api::{Create, GrowthPolicy, KafkaDestination, KafkaSource, MqttSource};
 use millrace_crds::partitions::{Demand, counted, policy};
-use millrace_crds::{KafkaSink, MqttBroker, Objects, TopicRoute, group, known_topics};
+use millrace_crds::{KafkaSink, MqttBroker, Objects, TopicRoute, group, written_topic};
 use serde::Serialize;
 
 use crate::app::{self, Plan, ReportFormat};
 use crate::exit::Exit;
-use crate::{manifests, report};
+use crate::validate;
 
 /// The most memory of a worker, whatever happens: docs/guarantees.md.
 const MEMORY_MIB: u32 = 128;
@@ -18,12 +18,10 @@ const SMALL_WINDOW: u32 = 20;
 
 /// Reads manifests and prints what will be.
 pub(crate) fn main(args: &Plan) -> anyhow::Result<Exit> {
-    let report = millrace_crds::validate(&manifests::read(&args.files)?);
-    if report.has_errors() {
-        app::print(report::text(&report, false).as_bytes())?;
+    let Some(objects) = validate::objects(&args.files)? else {
         return Ok(Exit::Failed);
-    }
-    let plans = plans(&report.objects, args.rate);
+    };
+    let plans = plans(&objects, args.rate);
     let text = match args.output {
         ReportFormat::Text => plans.iter().map(text).collect::<Vec<_>>().join("\n"),
         ReportFormat::Json => serde_json::to_string_pretty(&plans)? + "\n",
@@ -89,17 +87,12 @@ fn plans(objects: &Objects, rate: Option<u32>) -> Vec<RoutePlan> {
 }
 
 fn plan(route: &TopicRoute, broker: &MqttBroker, sink: &KafkaSink, rate: Option<u32>) -> RoutePlan {
-    let name = |namespace: &Option<String>, name: &Option<String>| {
-        let namespace = namespace.as_deref().unwrap_or("default");
-        format!("{namespace}/{}", name.as_deref().unwrap_or_default())
-    };
-    let metadata = &route.metadata;
     let mqtt = format!("MQTT {}", broker.metadata.name.as_deref().unwrap_or_default());
     let kafka = format!("Kafka {}", sink.metadata.name.as_deref().unwrap_or_default());
     let window = u32::try_from(broker.spec.session.receive_maximum).unwrap_or(0);
     let asked = u32::try_from(route.spec.replicas).unwrap_or(0);
     let mut plan = RoutePlan {
-        route: name(&metadata.namespace, &metadata.name),
+        route: full_name(route),
         from: mqtt.clone(),
         to: kafka.clone(),
         workers: asked,
@@ -130,7 +123,7 @@ fn plan(route: &TopicRoute, broker: &MqttBroker, sink: &KafkaSink, rate: Option<
     }
     plan.topics = topics(route, sink, rate, asked);
     if let Some(to) = &route.spec.to.kafka
-        && known_topics(route).is_empty()
+        && written_topic(route).is_none()
     {
         plan.notes.push(templated(to));
     }
@@ -189,14 +182,10 @@ fn created(sink: &KafkaSink, topic: &str) -> Option<u32> {
 
 fn topics(route: &TopicRoute, sink: &KafkaSink, rate: Option<u32>, workers: u32) -> Vec<TopicPlan> {
     let read = route.spec.from.kafka.as_ref();
-    let dead_letters = route
-        .spec
-        .on_error
-        .dead_letter
-        .as_ref()
-        .map(|letter| letter.topic.clone());
-    let topics = known_topics(route).into_iter();
-    let topics = topics.filter(|topic| dead_letters.as_ref() != Some(topic));
+    let topics = read
+        .iter()
+        .flat_map(|from| from.topics.clone())
+        .chain(written_topic(route));
     let plans = topics.map(|name| {
         let growth = policy(sink, &name)
             .map(|policy| policy.growth.clone())
@@ -205,12 +194,7 @@ fn topics(route: &TopicRoute, sink: &KafkaSink, rate: Option<u32>, workers: u32)
         let demand = Demand {
             peak: rate.map(f64::from),
             group: None,
-            workers: read.map(|_| {
-                (
-                    format!("{}/{}", route_namespace(route), route_name(route)),
-                    workers,
-                )
-            }),
+            workers: read.map(|_| (full_name(route), workers)),
         };
         let per_partition = u32::try_from(growth.rate_per_partition).unwrap_or(u32::MAX);
         let wanted = demand.wanted(created_with.unwrap_or(1), per_partition);
@@ -229,12 +213,10 @@ fn topics(route: &TopicRoute, sink: &KafkaSink, rate: Option<u32>, workers: u32)
     plans.collect()
 }
 
-fn route_namespace(route: &TopicRoute) -> &str {
-    route.metadata.namespace.as_deref().unwrap_or("default")
-}
-
-fn route_name(route: &TopicRoute) -> &str {
-    route.metadata.name.as_deref().unwrap_or_default()
+fn full_name(route: &TopicRoute) -> String {
+    let metadata = &route.metadata;
+    let namespace = metadata.namespace.as_deref().unwrap_or("default");
+    format!("{namespace}/{}", metadata.name.as_deref().unwrap_or_default())
 }
 
 fn templated(to: &KafkaDestination) -> String {

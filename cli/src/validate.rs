@@ -1,6 +1,9 @@
 //! `millrace validate`.
 
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+
+use millrace_crds::Objects;
 
 use crate::app::{self, ReportFormat, Validate};
 use crate::exit::Exit;
@@ -24,4 +27,14 @@ pub(crate) fn main(args: &Validate) -> anyhow::Result<Exit> {
 /// Whether to print in colour: on a terminal, unless `NO_COLOR` is set (<https://no-color.org>).
 pub(crate) fn colour(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// The objects of manifests, if they have no errors; else those are printed.
+pub(crate) fn objects(files: &[PathBuf]) -> anyhow::Result<Option<Objects>> {
+    let report = millrace_crds::validate(&manifests::read(files)?);
+    if report.has_errors() {
+        app::print(report::text(&report, false).as_bytes())?;
+        return Ok(None);
+    }
+    Ok(Some(report.objects))
 }

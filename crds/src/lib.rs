@@ -31,7 +31,7 @@ pub use api::{KafkaSink, MqttBroker, TopicRoute};
 pub use feeds::cycle;
 pub use render::{
     RenderError, RenderOptions, SecretKey, SessionSource, broker_document, document, group, known_topics,
-    session_id, sink_document,
+    session_id, shares_group, sink_document, written_topic,
 };
 pub use schema::{CRD_VERSION, CRD_VERSION_ANNOTATION, SchemaError, crd_files, crd_yaml, crds};
 pub use validate::{Finding, ManifestFile, Objects, Report, Severity, validate};

@@ -159,6 +159,13 @@ pub fn group(route: &TopicRoute) -> Option<String> {
     Some(from.group.clone().unwrap_or_else(default))
 }
 
+/// Whether two routes from Kafka would share the records of one consumer group.
+pub fn shares_group(one: &TopicRoute, other: &TopicRoute) -> bool {
+    let sink = |route: &TopicRoute| route.spec.sink_ref().map(|(_, sink)| sink.name.clone());
+    let own = group(one);
+    own.is_some() && one.namespace() == other.namespace() && sink(one) == sink(other) && own == group(other)
+}
+
 fn consumer_document(route: &TopicRoute, from: &KafkaSource) -> contract::Consumer {
     contract::Consumer {
         topics: from.topics.clone(),
@@ -226,30 +233,21 @@ fn timeouts_document(fields: &Fields, spec: &TopicRouteSpec) -> Result<contract:
     })
 }
 
+/// The Kafka topic that a route to Kafka writes, if it names it without an expression.
+pub fn written_topic(route: &TopicRoute) -> Option<String> {
+    let template = Template::parse(&route.spec.to.kafka.as_ref()?.topic).ok()?;
+    template
+        .is_literal()
+        .then(|| template.literal_prefix().to_owned())
+}
+
 /// The Kafka topics that a route is known to need before its first message: those it names without an expression.
 pub fn known_topics(route: &TopicRoute) -> Vec<String> {
-    let read = route
-        .spec
-        .from
-        .kafka
-        .iter()
-        .flat_map(|kafka| kafka.topics.clone());
-    let written = route
-        .spec
-        .to
-        .kafka
-        .as_ref()
-        .and_then(|kafka| Template::parse(&kafka.topic).ok());
-    let literal = written
-        .filter(Template::is_literal)
-        .map(|topic| topic.literal_prefix().to_owned());
-    let dead_letters = route
-        .spec
-        .on_error
-        .dead_letter
-        .as_ref()
-        .map(|letter| letter.topic.clone());
-    read.chain(literal).chain(dead_letters).collect()
+    let spec = &route.spec;
+    let read = spec.from.kafka.iter().flat_map(|kafka| kafka.topics.clone());
+    let dead_letters = spec.on_error.dead_letter.as_ref();
+    let dead_letters = dead_letters.map(|letter| letter.topic.clone());
+    read.chain(written_topic(route)).chain(dead_letters).collect()
 }
 
 /// The part of a document that says how to reach a broker; for a probe, which needs no route.

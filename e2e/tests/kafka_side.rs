@@ -99,14 +99,7 @@ spec:
         eprintln!("from {start:?} on: p99 {:?}", part.percentile(99.0));
     }
     let steady = heard.later_than(WARM_UP);
-    eprintln!(
-        "{} questions were answered: p50 {:?}, p99 {:?}, the slowest {:?}; with the first {WARM_UP:?} p99 was {:?}",
-        heard.answered,
-        steady.percentile(50.0),
-        steady.percentile(99.0),
-        steady.percentile(100.0),
-        heard.percentile(99.0)
-    );
+    eprintln!("{heard}\nwithout the first {WARM_UP:?}: {steady}");
     assert_eq!(heard.wrong, [] as [String; 0]);
     assert_eq!((heard.answered, heard.repeated), (heard.asked, 0));
     assert!(steady.percentile(99.0) < MOST, "{:?}", steady.percentile(99.0));

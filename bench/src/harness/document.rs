@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use millrace_contract::survey::Survey;
 use millrace_contract::{
-    Broker, Compression, Consumer, Document, ErrorAction, Lanes, Live, LiveToMqtt, Mapping,
-    NoMatchingSubscribers, OnError, Ordering, PayloadFormat, Producer, ProtocolVersion, Publishing, RouteId,
-    Settings, SharedSubscriptions, Sink, Source, Start, Subscription, Timeouts, VERSION,
+    Broker, Compression, Consumer, Document, ErrorAction, Lanes, Live, LiveToMqtt, Mapping, OnError,
+    Ordering, PayloadFormat, Producer, ProtocolVersion, Publishing, RouteId, Settings, SharedSubscriptions,
+    Sink, Source, Start, Subscription, Timeouts, VERSION,
 };
 
 /// The sites of the benchmark, each a Kafka topic.
@@ -81,20 +81,7 @@ pub fn delivery(mqtt_port: u16, bootstrap: &str, group: &str) -> Document<LiveTo
         settings,
         live: LiveToMqtt {
             payload: PayloadFormat::Bytes,
-            publishing: Publishing {
-                when: None,
-                topic: "bench/{record.key}/command".into(),
-                allowed_topics: vec!["bench/+/command".into()],
-                value: None,
-                qos: 1,
-                retain: false,
-                message_expiry_seconds: None,
-                content_type: None,
-                response_topic: None,
-                correlation_data: None,
-                user_properties: None,
-                no_matching_subscribers: NoMatchingSubscribers::Ignore,
-            },
+            publishing: Publishing::to("bench/{record.key}/command", vec!["bench/+/command".into()]),
             on_error: OnError {
                 action: ErrorAction::Stop,
                 dead_letter_topic: None,

@@ -499,6 +499,27 @@ pub struct Publishing {
     pub no_matching_subscribers: NoMatchingSubscribers,
 }
 
+impl Publishing {
+    /// Each record with QoS 1 to a topic, which must match one of `allowed_topics`; everything else as in a route that says
+    /// no more.
+    pub fn to(topic: impl Into<String>, allowed_topics: Vec<String>) -> Self {
+        Self {
+            when: None,
+            topic: topic.into(),
+            allowed_topics,
+            value: None,
+            qos: 1,
+            retain: false,
+            message_expiry_seconds: None,
+            content_type: None,
+            response_topic: None,
+            correlation_data: None,
+            user_properties: None,
+            no_matching_subscribers: NoMatchingSubscribers::Ignore,
+        }
+    }
+}
+
 /// What is done with a message that the broker has no subscriber for, where the broker says so (MQTT 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NoMatchingSubscribers {

@@ -5,7 +5,10 @@ use millrace_contract::Broker;
 use super::ConfigError;
 
 /// Host and port of each of a broker's urls.
-pub(crate) fn addresses(broker: &Broker) -> Result<Vec<(String, u16)>, ConfigError> {
+///
+/// # Errors
+/// When there is none, or one is no url.
+pub fn addresses(broker: &Broker) -> Result<Vec<(String, u16)>, ConfigError> {
     if broker.urls.is_empty() {
         return Err(ConfigError::Empty("broker.urls"));
     }

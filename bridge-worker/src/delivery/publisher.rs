@@ -10,7 +10,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millrace_contract::ProtocolVersion;
 use millrace_contract::status::ConnectionState;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
@@ -19,9 +18,8 @@ use super::outgoing::{Failed, Outgoing, Step};
 use super::plan::{LivePlan, Plan};
 use super::shared::{Command, Orders, Shared};
 use super::window::Window;
-use crate::backoff::Backoff;
 use crate::logins::Logins;
-use crate::mqtt::Version;
+use crate::mqtt::Attempts;
 use ending::{Ended, Way};
 pub(super) use letters::Letters;
 
@@ -53,12 +51,7 @@ struct Runner {
     drain_until: Option<Instant>,
     /// The next connection begins a new session: what the one of an earlier process has unfinished is none of this one's.
     begins: bool,
-    version: Version,
-    v5_has_worked: bool,
-    login_refused: bool,
-    backoff: Backoff,
-    takeovers: u32,
-    short_connections: u32,
+    attempts: Attempts,
 }
 
 impl Publisher {
@@ -75,15 +68,7 @@ impl Publisher {
             retry_at: None,
             drain_until: None,
             begins: true,
-            version: match self.plan.protocol {
-                ProtocolVersion::Auto | ProtocolVersion::V5 => Version::V5,
-                ProtocolVersion::V311 => Version::V311,
-            },
-            v5_has_worked: false,
-            login_refused: false,
-            backoff: Backoff::default(),
-            takeovers: 0,
-            short_connections: 0,
+            attempts: Attempts::new(self.plan.protocol),
             task: self,
         };
         runner.run().await;

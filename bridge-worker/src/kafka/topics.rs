@@ -155,7 +155,7 @@ pub(crate) struct TopicKeeper {
     topics: Arc<Topics>,
     producer: Arc<Producer>,
     state: Arc<KafkaState>,
-    maker: TopicMaker,
+    maker: Arc<TopicMaker>,
 }
 
 impl TopicKeeper {
@@ -163,7 +163,7 @@ impl TopicKeeper {
         topics: Arc<Topics>,
         producer: Arc<Producer>,
         state: Arc<KafkaState>,
-        maker: TopicMaker,
+        maker: Arc<TopicMaker>,
     ) -> Self {
         Self {
             topics,

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use millrace_contract::ProtocolVersion;
 use millrace_contract::status::LaneState;
 
 use super::talk::Talk;
@@ -22,11 +21,12 @@ impl Runner {
         let mut session = self.task.plan.session.clone();
         session.max_message_bytes = self.max_message_bytes();
         session.clean_start = self.leaving == Leaving::Overwriting;
-        let login = self.task.logins.for_attempt(self.login_refused);
+        let login = self.task.logins.for_attempt(self.attempts.login_refused());
+        let version = self.attempts.version();
         let mut orders = self.task.orders.clone();
         let attempt = async {
             let login = login?;
-            let (connection, granted) = connect(&session, login.0.as_ref(), self.version).await?;
+            let (connection, granted) = connect(&session, login.0.as_ref(), version).await?;
             Ok((connection, granted, login))
         };
         let outcome = tokio::select! {
@@ -34,9 +34,8 @@ impl Runner {
             _ = orders.wait_for(|orders| !orders.command.connects()) => return Err(Duration::ZERO),
         };
         let (mut connection, granted, login) = outcome.map_err(|error| self.not_connected(&error))?;
-        self.login_refused = false;
+        self.attempts.connected(granted.version);
         let login = self.task.logins.has_worked(login);
-        self.v5_has_worked |= granted.version == Version::V5;
         self.task.lane.connected(granted.session_present);
         let asked = (granted.version == Version::V5).then_some(session.receive_maximum);
         let before = self.task.lane.seen(Instant::now(), true);
@@ -71,18 +70,7 @@ impl Runner {
 
     /// What follows from an attempt that failed: how long to wait before the next.
     fn not_connected(&mut self, error: &ConnectError) -> Duration {
-        let automatic = self.task.plan.protocol == ProtocolVersion::Auto;
-        if automatic && error.suggests_other_version(self.v5_has_worked) {
-            self.version = match self.version {
-                Version::V5 => Version::V311,
-                Version::V311 => Version::V5,
-            };
-        } else if automatic && self.v5_has_worked {
-            self.version = Version::V5;
-        }
-        // In turns: the login that has worked before, and what the files say now.
-        self.login_refused = error.is_refusal() && !self.login_refused;
         self.task.report.failed(error.reason(), &error.to_string());
-        self.backoff.next()
+        self.attempts.failed(error)
     }
 }

@@ -1,5 +1,6 @@
 //! User name and password, read from where the document says they are.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 
@@ -31,6 +32,15 @@ impl Login {
             password: read(&credentials.password)?,
         })
     }
+}
+
+/// User name and password, for another client of the same broker.
+///
+/// # Errors
+/// When a file or an environment variable cannot be read.
+pub fn read_login(credentials: &Credentials) -> Result<(String, String), Box<dyn Error + Send + Sync>> {
+    let login = Login::read(credentials)?;
+    Ok((login.username, login.password))
 }
 
 fn read(value: &Value) -> Result<String, ConnectError> {

@@ -12,11 +12,7 @@ pub(crate) async fn negotiate(
     login: Option<&Login>,
     protocol: ProtocolVersion,
 ) -> Result<(Connection, Granted), ConnectError> {
-    let first = match protocol {
-        ProtocolVersion::Auto | ProtocolVersion::V5 => Version::V5,
-        ProtocolVersion::V311 => Version::V311,
-    };
-    let error = match connect(options, login, first).await {
+    let error = match connect(options, login, Version::first(protocol)).await {
         Ok(connected) => return Ok(connected),
         Err(error) => error,
     };

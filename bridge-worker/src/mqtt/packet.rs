@@ -1,6 +1,7 @@
 //! Packets as the worker sees them, and their translation from and to rumqttc's codecs for MQTT 5 and 3.1.1.
 
 use bytes::{Bytes, BytesMut};
+use millrace_contract::ProtocolVersion;
 use millrace_mapping::Properties;
 use rumqttc::mqttbytes::v4;
 use rumqttc::v5::mqttbytes::v5;
@@ -112,6 +113,14 @@ pub(crate) enum PacketError {
 }
 
 impl Version {
+    /// The one to begin with.
+    pub(crate) fn first(protocol: ProtocolVersion) -> Self {
+        match protocol {
+            ProtocolVersion::Auto | ProtocolVersion::V5 => Self::V5,
+            ProtocolVersion::V311 => Self::V311,
+        }
+    }
+
     /// Its name in status and reports.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -1,7 +1,7 @@
 //! Starting a route: everything but its lanes.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -42,27 +42,24 @@ impl Worker {
             Arc::clone(&topics),
         )?;
         let config = client_config(&client, MAX_BATCH_BYTES, true)?;
-        let maker = TopicMaker::new(policies.clone(), &config)?;
+        let maker = Arc::new(TopicMaker::new(policies, &config)?);
         let keeper = TopicKeeper::new(
             Arc::clone(&topics),
             Arc::clone(&producer),
             Arc::clone(&kafka),
-            maker,
+            Arc::clone(&maker),
         );
         let poll = producer.spawn()?;
         // Not waited for at the end: it may be in a request that takes seconds, and holds nothing of a message.
         keeper.spawn()?;
         let surveys = Arc::new(Surveys::new(document.live.survey.clone()));
         let known = Arc::clone(&topics);
-        Surveyor::new(
-            Arc::clone(&surveys),
-            Looker::new(&client)?,
-            TopicMaker::new(policies, &config)?,
-            move || known.names(),
-        )
+        Surveyor::new(Arc::clone(&surveys), Looker::new(&client)?, maker, move || {
+            known.names()
+        })
         .spawn()?;
         let (threads, last) = channel();
-        let ended = wait_for(last, poll, &producer, &topics, &surveys)?;
+        let ended = wait_for(last.into_iter().flatten(), poll, &producer, &topics, &surveys)?;
         let route = Route {
             logins: Arc::new(Logins::new(document.settings.broker.credentials.clone())),
             settings: document.settings,
@@ -101,9 +98,9 @@ fn watch_credentials(route: &Arc<Route>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Waits, in a thread of its own, for the threads of the lanes, once they are told to end, and then ends the rest.
-fn wait_for(
-    last: Receiver<Vec<JoinHandle<()>>>,
+/// Waits, in a thread of its own, for the threads that move messages, and then ends the rest.
+pub(crate) fn wait_for(
+    threads: impl Iterator<Item = JoinHandle<()>> + Send + 'static,
     poll: JoinHandle<()>,
     producer: &Arc<Producer>,
     topics: &Arc<Topics>,
@@ -115,9 +112,7 @@ fn wait_for(
     std::thread::Builder::new()
         .name("worker-end".into())
         .spawn(move || {
-            for threads in last {
-                threads.into_iter().for_each(join);
-            }
+            threads.for_each(join);
             topics.stop();
             surveys.stop();
             producer.stop();
@@ -127,7 +122,7 @@ fn wait_for(
     Ok(receiver)
 }
 
-pub(crate) fn join(thread: JoinHandle<()>) {
+pub(super) fn join(thread: JoinHandle<()>) {
     if thread.join().is_err() {
         tracing::error!("a thread of the worker panicked");
     }

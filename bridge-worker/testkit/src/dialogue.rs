@@ -10,6 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use std::collections::HashMap;
+use std::fmt;
 use std::io::Error;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,6 +81,18 @@ impl Heard {
         let mut later = self.clone();
         later.times.retain(|(asked, _)| *asked > start);
         later
+    }
+}
+
+impl fmt::Display for Heard {
+    /// How long answers took.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [half, most, slowest] = [50.0, 99.0, 100.0].map(|percent| self.percentile(percent));
+        let count = self.times.len();
+        write!(
+            f,
+            "{count} answers: p50 {half:.1?}, p99 {most:.1?}, the slowest {slowest:.1?}"
+        )
     }
 }
 

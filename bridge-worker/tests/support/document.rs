@@ -107,18 +107,12 @@ impl Route {
             live: LiveToMqtt {
                 payload: PayloadFormat::Bytes,
                 publishing: Publishing {
-                    when: None,
-                    topic: format!("{}/{{record.key}}", self.name),
-                    allowed_topics: vec![format!("{}/+", self.name)],
-                    value: None,
                     qos: self.qos,
-                    retain: false,
-                    message_expiry_seconds: None,
-                    content_type: None,
-                    response_topic: None,
-                    correlation_data: None,
-                    user_properties: None,
                     no_matching_subscribers: NoMatchingSubscribers::Wait,
+                    ..Publishing::to(
+                        format!("{}/{{record.key}}", self.name),
+                        vec![format!("{}/+", self.name)],
+                    )
                 },
                 on_error: OnError {
                     action: ErrorAction::Stop,

@@ -148,7 +148,8 @@ impl Again {
 
 /// Leaves a message the time that it has left.
 fn in_time(verdict: Verdict, expiry: Option<Duration>, written_ms: i64, now_ms: i64) -> Verdict {
-    let (Verdict::Goes(mut made), Some(expiry)) = (verdict.clone(), expiry) else {
+    let Some(expiry) = expiry else { return verdict };
+    let Verdict::Goes(mut made) = verdict else {
         return verdict;
     };
     let age = Duration::from_millis(u64::try_from(now_ms - written_ms).unwrap_or(0));

@@ -1,12 +1,12 @@
 //! Publishes messages one after the other, and waits for the broker's last word on each.
 
-use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
+use bridge_worker::{addresses, read_login};
 use bytes::Bytes;
-use millrace_contract::{Broker, NoMatchingSubscribers, ProtocolVersion, Value};
+use millrace_contract::{Broker, NoMatchingSubscribers, ProtocolVersion};
 use rumqttc::v5::mqttbytes::v5::{Packet, PubAckReason, PubCompReason, PubRecReason, PublishProperties};
 use rumqttc::{Outgoing, v5};
 
@@ -37,17 +37,14 @@ enum Answer {
 
 impl Publisher {
     pub(super) fn connect(broker: &Broker, no_subscribers: NoMatchingSubscribers) -> anyhow::Result<Self> {
-        let url = broker.urls.first().context("the MqttBroker has no url")?;
-        let address = url.strip_prefix("mqtt://").unwrap_or(url);
-        let (host, port) = address
-            .rsplit_once(':')
-            .with_context(|| format!("{url} names no port"))?;
-        let (host, port) = (host.trim_matches(['[', ']']), port.parse()?);
+        let addresses = addresses(broker)?;
+        let (host, port) = addresses
+            .into_iter()
+            .next()
+            .context("the MqttBroker has no url")?;
         let id = format!("{}-redrive-{}", broker.client_id_prefix, std::process::id());
-        let login = match &broker.credentials {
-            Some(login) => Some((read(&login.username)?, read(&login.password)?)),
-            None => None,
-        };
+        let login = broker.credentials.as_ref().map(read_login).transpose();
+        let login = login.map_err(|error| anyhow!(error))?;
         let alive = Duration::from_secs(30);
         let (sender, answers) = channel();
         let client = match broker.protocol_version {
@@ -213,17 +210,4 @@ fn of_v311(event: rumqttc::Event) -> Vec<Answer> {
         Event::Incoming(Packet::PubAck(_) | Packet::PubComp(_)) => vec![Answer::Taken],
         _ => Vec::new(),
     }
-}
-
-fn read(value: &Value) -> anyhow::Result<String> {
-    let text = match value {
-        Value::Literal(text) => text.clone(),
-        Value::File(path) => file(path)?,
-        Value::Env(name) => std::env::var(name).with_context(|| format!("{name} is not set"))?,
-    };
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-fn file(path: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }

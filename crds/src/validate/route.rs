@@ -5,7 +5,7 @@ mod publishing;
 mod topics;
 
 use millrace_contract as contract;
-use millrace_mapping::{Mapper, Part};
+use millrace_mapping::{Mapper, MappingError, Part};
 
 use super::path::FieldPath;
 use super::{Note, bounds};
@@ -105,29 +105,25 @@ fn mapping(
         propagate: kafka.propagate.iter().copied().map(Into::into).collect(),
         value: kafka.value.clone(),
     };
-    match Mapper::compile(&mapping, filters, mqtt.payload.format.into()) {
-        Ok(_) => Vec::new(),
-        Err(errors) => errors
-            .into_iter()
-            .map(|error| Note::error(path_of(&error.part), error.message))
-            .collect(),
-    }
+    let compiled = Mapper::compile(&mapping, filters, mqtt.payload.format.into());
+    mistakes(compiled, "spec.to.kafka")
 }
 
-fn path_of(part: &Part) -> FieldPath {
-    let kafka = FieldPath::parse("spec.to.kafka");
+/// What is wrong with the mapping of a route to `to`.
+fn mistakes<T>(compiled: Result<T, Vec<MappingError>>, to: &str) -> Vec<Note> {
+    let errors = compiled.err().unwrap_or_default().into_iter();
+    errors
+        .map(|error| Note::error(path_of(&error.part, to), error.message))
+        .collect()
+}
+
+fn path_of(part: &Part, to: &str) -> FieldPath {
+    let to = FieldPath::parse(to);
     match part {
         Part::Subscription(index) => filters::path(*index),
         Part::When => FieldPath::parse("spec.when"),
-        Part::Topic => kafka.key("topic"),
-        Part::AllowedTopics => kafka.key("allowedTopics"),
-        Part::Key => kafka.key("key"),
-        Part::Header(name) => kafka.key("headers").key(name),
-        Part::Propagate => kafka.key("propagate"),
-        Part::Value => kafka.key("value"),
-        // Of the other direction.
-        Part::ContentType | Part::ResponseTopic | Part::CorrelationData | Part::UserProperty(_) => {
-            FieldPath::parse("spec.to")
-        }
+        Part::Header(name) => to.key("headers").key(name),
+        Part::UserProperty(name) => to.key("userProperties").key(name),
+        part => to.key(part.to_string()),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::controller::Action;
 use millrace_crds::api::TopicRouteStatus;
-use millrace_crds::{TopicRoute, group};
+use millrace_crds::{TopicRoute, shares_group};
 
 use super::context::{Context, failover, route_owner};
 use super::leaving::patience;
@@ -96,7 +96,7 @@ fn fed_back_by(route: &Arc<TopicRoute>, context: &Context) -> Vec<String> {
     let seen = context.stores.routes.seen().state();
     let readable = seen.iter().filter_map(|guard| guard.0.as_ref().ok());
     let older: Vec<&TopicRoute> = readable
-        .filter(|other| is_older_neighbour(other, route))
+        .filter(|other| other.metadata.namespace == route.metadata.namespace && plan::is_older(other, route))
         .collect();
     // Most namespaces have routes of one direction only.
     let is_other_way =
@@ -113,20 +113,14 @@ fn fed_back_by(route: &Arc<TopicRoute>, context: &Context) -> Vec<String> {
 
 /// An older route of the namespace that reads the same Kafka with the same consumer group.
 fn in_group_of(route: &TopicRoute, context: &Context) -> Option<String> {
-    let own = group(route)?;
-    let sink = |route: &TopicRoute| route.spec.sink_ref().map(|(_, named)| named.name.clone());
+    route.spec.from.kafka.as_ref()?;
     let mut found = None;
     context.stores.routes.visit(|other| {
-        let is_same = || group(other).is_some_and(|group| group == own) && sink(other) == sink(route);
-        if is_older_neighbour(other, route) && is_same() {
+        if shares_group(other, route) && plan::is_older(other, route) {
             found = Some(names::full(&other.metadata));
         }
     });
     found
-}
-
-fn is_older_neighbour(route: &TopicRoute, than: &TopicRoute) -> bool {
-    route.metadata.namespace == than.metadata.namespace && plan::is_older(route, than)
 }
 
 /// Other routes that name the same session.

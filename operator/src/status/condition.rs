@@ -123,7 +123,7 @@ fn shortened(mut message: String) -> String {
 }
 
 /// The API server keeps seconds: what it gives back is to equal what was sent.
-fn whole_seconds(at: Timestamp) -> Timestamp {
+pub(super) fn whole_seconds(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 

@@ -8,9 +8,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use millrace_contract::survey::{GroupSurvey, Surveyed, TopicSurvey};
 use millrace_crds::api::{GrowthPolicy, KafkaSinkStatus, TopicStatus, WatchedGroupStatus};
 use millrace_crds::partitions::{Demand, Held, Situation, Step, Wanted, counted, policy, step};
-use millrace_crds::{KafkaSink, TopicRoute, known_topics};
+use millrace_crds::{KafkaSink, TopicRoute, written_topic};
 use millrace_mapping::TopicPattern;
 
+use super::condition::whole_seconds;
 use super::{Conditions, Reason};
 use crate::cluster::TopicOwners;
 use crate::names;
@@ -148,15 +149,8 @@ impl<'a> Uses<'a> {
                 true => Use::WritesNoKeys,
                 false => Use::WritesKeys,
             };
-            let letters = spec
-                .on_error
-                .dead_letter
-                .as_ref()
-                .map(|letters| letters.topic.as_str());
-            for topic in known_topics(route) {
-                if Some(topic.as_str()) != letters {
-                    named.entry(topic).or_default().push(writes);
-                }
+            if let Some(topic) = written_topic(route) {
+                named.entry(topic).or_default().push(writes);
             }
             let allowed = to.allowed_topics.iter();
             patterns.extend(allowed.filter_map(|pattern| Some((TopicPattern::parse(pattern).ok()?, writes))));
@@ -258,7 +252,7 @@ fn judge(
         .as_ref()
         .and_then(|at| at.0.checked_add(SignedDuration::try_from(cooldown).ok()?).ok());
     let (target, raised) = match step {
-        Step::Grow(target) => (Some(number(target)), Some(whole_seconds(now))),
+        Step::Grow(target) => (Some(number(target)), Some(Time(whole_seconds(now)))),
         _ => (same.and_then(|old| old.target_partitions), raised),
     };
     // What a person has changed since is not brought back.
@@ -496,8 +490,4 @@ fn say_groups(
 
 pub(super) fn shortened(text: &str) -> String {
     text.chars().take(MAX_TEXT).collect()
-}
-
-fn whole_seconds(at: Timestamp) -> Time {
-    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
 }

@@ -1,6 +1,6 @@
 //! Every example of `docs/publishing.md` is true.
 
-use millrace_contract::{NoMatchingSubscribers, PayloadFormat, Publishing};
+use millrace_contract::{PayloadFormat, Publishing};
 use millrace_mapping::{Decision, MapError, MappingError, Publication, RecordMapper, SourceRecord};
 use serde_yaml::Value as Yaml;
 
@@ -9,20 +9,7 @@ use crate::tables;
 const DOCUMENT: &str = include_str!("../../../../docs/publishing.md");
 
 fn publishing() -> Publishing {
-    Publishing {
-        when: None,
-        topic: "announcements".to_owned(),
-        allowed_topics: Vec::new(),
-        value: None,
-        qos: 1,
-        retain: false,
-        message_expiry_seconds: None,
-        content_type: None,
-        response_topic: None,
-        correlation_data: None,
-        user_properties: None,
-        no_matching_subscribers: NoMatchingSubscribers::Ignore,
-    }
+    Publishing::to("announcements", Vec::new())
 }
 
 /// The record at the top of the page.

@@ -2,18 +2,11 @@
 
 use std::time::Duration;
 
-use millrace_contract::ProtocolVersion;
 use millrace_contract::status::ConnectionState;
 
 use super::Runner;
-use crate::backoff::Backoff;
 use crate::delivery::shared::Command;
-use crate::mqtt::{ConnectError, Connection, Ended, Goodbye, Granted, Version, connect};
-
-/// A connection closed so soon after CONNACK counts towards a takeover: MQTT 3.1.1 brokers do not say it.
-const SUSPICIOUSLY_SHORT: Duration = Duration::from_secs(5);
-/// Session taken over [MQTT-3.14.2.1].
-const SESSION_TAKEN_OVER: u8 = 0x8E;
+use crate::mqtt::{After, ConnectError, Connection, Ended, Goodbye, Granted, Version, connect};
 
 impl Runner {
     /// Connects once. `Err`: how long to wait before the next attempt.
@@ -21,11 +14,12 @@ impl Runner {
         self.task.shared.view().connection.state = ConnectionState::Connecting;
         let mut session = self.task.plan.session.clone();
         session.clean_start = self.begins;
-        let login = self.task.logins.for_attempt(self.login_refused);
+        let login = self.task.logins.for_attempt(self.attempts.login_refused());
+        let version = self.attempts.version();
         let mut orders = self.task.orders.clone();
         let attempt = async {
             let login = login?;
-            let (connection, granted) = connect(&session, login.0.as_ref(), self.version).await?;
+            let (connection, granted) = connect(&session, login.0.as_ref(), version).await?;
             Ok((connection, granted, login))
         };
         let outcome = tokio::select! {
@@ -33,9 +27,8 @@ impl Runner {
             _ = orders.wait_for(|orders| orders.command == Command::Abort) => return Err(Duration::ZERO),
         };
         let (connection, granted, login) = outcome.map_err(|error| self.not_connected(&error))?;
-        self.login_refused = false;
+        self.attempts.connected(granted.version);
         self.task.logins.has_worked(login);
-        self.v5_has_worked |= granted.version == Version::V5;
         let had_to_begin = std::mem::take(&mut self.begins);
         if had_to_begin && granted.version == Version::V311 {
             // A session that begins clean ends with its connection there: the next one lasts.
@@ -66,20 +59,9 @@ impl Runner {
 
     /// What follows from an attempt that failed: how long to wait before the next.
     fn not_connected(&mut self, error: &ConnectError) -> Duration {
-        let automatic = self.task.plan.protocol == ProtocolVersion::Auto;
-        if automatic && error.suggests_other_version(self.v5_has_worked) {
-            self.version = match self.version {
-                Version::V5 => Version::V311,
-                Version::V311 => Version::V5,
-            };
-        } else if automatic && self.v5_has_worked {
-            self.version = Version::V5;
-        }
-        // In turns: the login that has worked before, and what the files say now.
-        self.login_refused = error.is_refusal() && !self.login_refused;
         let mut view = self.task.shared.view();
         view.failed(error.reason(), &error.to_string(), ConnectionState::Waiting);
-        self.backoff.next()
+        self.attempts.failed(error)
     }
 
     /// What follows from the end of a connection: how long to wait before the next.
@@ -90,37 +72,20 @@ impl Runner {
                 .push_front(crate::delivery::outgoing::Step::Publish(outgoing));
         }
         self.settle();
-        let says_nothing = self.version == Version::V311 && matches!(ended, Ended::Closed | Ended::Broken(_));
-        self.short_connections = match says_nothing && lasted < SUSPICIOUSLY_SHORT {
-            true => self.short_connections + 1,
-            false => 0,
-        };
-        let is_said = matches!(
-            ended,
-            Ended::Disconnected {
-                reason: SESSION_TAKEN_OVER,
-                ..
+        match self.attempts.ended(ended, lasted, self.live.failover) {
+            After::TakenOver(wait) => {
+                self.taken_over(wait);
+                wait
             }
-        );
-        if is_said || self.short_connections >= 2 {
-            return self.taken_over();
+            After::Failed(wait) => {
+                let mut view = self.task.shared.view();
+                view.failed(ended.reason(), &ended.to_string(), ConnectionState::Waiting);
+                wait
+            }
         }
-        self.task
-            .shared
-            .view()
-            .failed(ended.reason(), &ended.to_string(), ConnectionState::Waiting);
-        if lasted >= SUSPICIOUSLY_SHORT {
-            self.takeovers = 0;
-            self.backoff.reset();
-        }
-        self.backoff.next()
     }
 
-    fn taken_over(&mut self) -> Duration {
-        self.short_connections = 0;
-        let least = self.live.failover * 2_u32.saturating_pow(self.takeovers.min(6));
-        let wait = least + Backoff::jitter(least) / 4;
-        self.takeovers += 1;
+    fn taken_over(&self, wait: Duration) {
         let message = format!(
             "another client uses the client id {}: look for a second worker with the same sessionId (or millrace run \
              --instance); next attempt in {} s",
@@ -134,6 +99,5 @@ impl Runner {
             ConnectionState::TakenOver,
         );
         view.taken_over += 1;
-        wait
     }
 }

@@ -1,7 +1,8 @@
 //! From Kafka to MQTT.
 
-use millrace_mapping::{Part, RecordMapper, Template, check_kafka_topic};
+use millrace_mapping::{RecordMapper, Template, check_kafka_topic};
 
+use super::mistakes;
 use crate::api::{ErrorAction, KafkaSource, MqttDestination, NoMatchingSubscribers, TopicRouteSpec};
 use crate::render::publishing_document;
 use crate::validate::Note;
@@ -30,22 +31,8 @@ pub(super) fn check(spec: &TopicRouteSpec, from: &KafkaSource, to: &MqttDestinat
 /// Compiles templates and expressions, as the worker will.
 fn mapping(spec: &TopicRouteSpec, from: &KafkaSource, to: &MqttDestination) -> Vec<Note> {
     let publishing = publishing_document(spec, to, None);
-    match RecordMapper::compile(&publishing, from.payload.format.into()) {
-        Ok(_) => Vec::new(),
-        Err(errors) => errors
-            .into_iter()
-            .map(|error| Note::error(path_of(&error.part), error.message))
-            .collect(),
-    }
-}
-
-fn path_of(part: &Part) -> FieldPath {
-    let mqtt = FieldPath::parse("spec.to.mqtt");
-    match part {
-        Part::When => FieldPath::parse("spec.when"),
-        Part::UserProperty(name) => mqtt.key("userProperties").key(name),
-        part => mqtt.key(part.to_string()),
-    }
+    let compiled = RecordMapper::compile(&publishing, from.payload.format.into());
+    mistakes(compiled, "spec.to.mqtt")
 }
 
 fn topics(from: &KafkaSource) -> Vec<Note> {

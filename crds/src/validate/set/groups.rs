@@ -1,7 +1,7 @@
 //! Two routes in one consumer group would each get a part of the records.
 
-use crate::api::{Named, TopicRoute};
-use crate::render::group;
+use crate::api::TopicRoute;
+use crate::render::{group, shares_group};
 use crate::validate::path::FieldPath;
 use crate::validate::{Manifest, Note, Object};
 
@@ -12,10 +12,7 @@ pub(super) fn check(manifests: &[Manifest<'_>]) -> Vec<(usize, Note)> {
         let Object::Route(route) = &manifest.object else {
             continue;
         };
-        if route.spec.from.kafka.is_none() {
-            continue;
-        }
-        if let Some((other, _)) = seen.iter().find(|(_, other)| is_same(other, route)) {
+        if let Some((other, _)) = seen.iter().find(|(_, other)| shares_group(other, route)) {
             let title = manifests[*other].identity.title();
             let message = format!(
                 "the consumer group {:?} is that of {title} too, on the same KafkaSink, so each would get a part of the records: \
@@ -30,9 +27,4 @@ pub(super) fn check(manifests: &[Manifest<'_>]) -> Vec<(usize, Note)> {
         seen.push((index, route));
     }
     notes
-}
-
-fn is_same(one: &TopicRoute, other: &TopicRoute) -> bool {
-    let sink = |route: &TopicRoute| route.spec.sink_ref().map(|(_, sink)| sink.name.clone());
-    one.namespace() == other.namespace() && sink(one) == sink(other) && group(one) == group(other)
 }
