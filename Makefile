@@ -18,7 +18,7 @@ demo: ## build and run the whole thing: broker, Kafka, a plant, the bridge, and 
 .PHONY: test
 test: test-deps ## install what the tests need, and run all of them: here, and in a cluster made for them
 	e2e/kind/build binaries
-	$(CARGO) test --release --workspace
+	$(CARGO) test --release --workspace --no-fail-fast
 	e2e/run $(LONG:%=--skip %)
 
 .PHONY: test-deps

@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, watch};
 use crate::backoff::Backoff;
 use crate::config::{self, ConfigError};
 use crate::kafka::{
-    ClientSettings, KafkaState, LaneSink, Looker, MAX_BATCH_BYTES, Mailbox, OptionsError, Producer,
+    ClientSettings, KafkaState, LaneSink, Looker, MAX_BATCH_BYTES, Mailbox, OptionsError, Producer, Quiet,
     TopicKeeper, TopicMaker, Topics, client_config, consumer_config,
 };
 use crate::logins::Logins;
@@ -145,7 +145,10 @@ impl Delivery {
         // Not waited for at the end: it may be in a request that takes seconds, and holds nothing of a message.
         keeper.spawn()?;
         surveyor.spawn()?;
-        let beginner: BaseConsumer = config.clone().set("statistics.interval.ms", "0").create()?;
+        let beginner: BaseConsumer<Quiet> = config
+            .clone()
+            .set("statistics.interval.ms", "0")
+            .create_with_context(Quiet)?;
         let reader = spawn("kafka-read", {
             let (shared, orders) = (Arc::clone(&shared), receiver.clone());
             move || {
@@ -315,12 +318,18 @@ impl Delivery {
             reason: Reason::ConfigurationRefused,
             message,
         });
+        let of_kafka = self.shared.kafka.problems(&servers);
+        // Said once: reading has no more to say of it than that there was no answer.
+        let is_away = |problem: &Problem| problem.reason == Reason::KafkaUnreachable;
+        let is_said = of_kafka.iter().any(is_away);
+        let reading = view.reading.into_values();
+        let reading = reading.filter(|problem| !(is_said && is_away(problem)));
         let problems = stopped
             .into_iter()
             .chain(refused)
             .chain(self.topics.problems())
-            .chain(self.shared.kafka.problems(&servers))
-            .chain(view.reading.into_values())
+            .chain(of_kafka)
+            .chain(reading)
             .chain(view.broker)
             .chain(of_login)
             .collect();
@@ -392,7 +401,7 @@ fn letters(client: &ClientSettings, topics: &Arc<Topics>) -> Result<(Letters, Ar
 /// Sees to it that the group has offsets for all topics, before it is joined; tries until that is so. False when the
 /// route ends before.
 fn begin(
-    consumer: &BaseConsumer,
+    consumer: &BaseConsumer<Quiet>,
     topics: &[String],
     start: millrace_contract::Start,
     shared: &Shared,

@@ -12,6 +12,7 @@ mod sink;
 mod state;
 mod topics;
 
+pub(crate) use callbacks::{Quiet, log};
 pub(crate) use error::FailureClass;
 pub(crate) use looker::Looker;
 pub(crate) use mailbox::Mailbox;

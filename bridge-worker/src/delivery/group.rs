@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use super::progress::Slot;
 use super::reader::commit;
 use super::shared::{Orders, Shared, Stop};
+use crate::kafka::log;
 use crate::survey::Surveys;
 
 /// How long Kafka may take to answer a question.
@@ -408,9 +409,7 @@ impl ClientContext for Group {
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        if level as i32 <= RDKafkaLogLevel::Error as i32 {
-            tracing::debug!(target: "librdkafka", facility, "{message}");
-        }
+        log(level, facility, message);
     }
 }
 
@@ -443,7 +442,12 @@ pub(super) fn begin<C: ConsumerContext>(
     topics: &[String],
     start: Start,
 ) -> Result<(), (Reason, String)> {
-    let unreachable = |error: KafkaError| (Reason::KafkaUnreachable, error.to_string());
+    let unreachable = |error: KafkaError| {
+        (
+            Reason::KafkaUnreachable,
+            format!("Kafka does not say where to begin: {error}; it is asked again"),
+        )
+    };
     let mut list = TopicPartitionList::new();
     for topic in topics {
         let partitions = partitions(consumer, topic).map_err(unreachable)?;

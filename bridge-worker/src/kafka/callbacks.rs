@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
@@ -56,12 +57,32 @@ impl ClientContext for Context {
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // Lost and refused connections come here again and again; `KafkaUnreachable` says them once.
-        if level as i32 <= RDKafkaLogLevel::Error as i32 {
-            tracing::debug!(target: "librdkafka", facility, "{message}");
-        }
+        log(level, facility, message);
     }
 }
+
+/// What librdkafka says by itself. Lost and refused connections come again and again; `KafkaUnreachable` says them once.
+pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    if level as i32 <= RDKafkaLogLevel::Error as i32 {
+        tracing::debug!(target: "librdkafka", facility, "{message}");
+    }
+}
+
+/// Of a client that asks questions: what is wrong is in its answers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, "{reason}");
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+}
+
+impl ConsumerContext for Quiet {}
 
 impl ProducerContext for Context {
     type DeliveryOpaque = usize;

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use millrace_librdkafka::groups::{self, Group, Position};
 use rdkafka::ClientConfig;
-use rdkafka::config::FromClientConfig;
+use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 
-use super::{ClientSettings, OptionsError, consumer_config};
+use super::{ClientSettings, OptionsError, Quiet, consumer_config};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// A group that is never joined, and has no offsets: see [`groups::committed`].
@@ -19,7 +19,7 @@ const GROUP: &str = "millrace.survey";
 pub(crate) struct Looker {
     config: ClientConfig,
     /// Made when it is first needed, and anew after a question without an answer.
-    client: RefCell<Option<BaseConsumer>>,
+    client: RefCell<Option<BaseConsumer<Quiet>>>,
 }
 
 impl Looker {
@@ -73,10 +73,10 @@ impl Looker {
             .map_err(|error| unknown(group, &error))
     }
 
-    fn ask<T>(&self, question: impl FnOnce(&BaseConsumer) -> KafkaResult<T>) -> KafkaResult<T> {
+    fn ask<T>(&self, question: impl FnOnce(&BaseConsumer<Quiet>) -> KafkaResult<T>) -> KafkaResult<T> {
         let client = match self.client.take() {
             Some(client) => client,
-            None => BaseConsumer::from_config(&self.config)?,
+            None => BaseConsumer::from_config_and_context(&self.config, Quiet)?,
         };
         let answer = question(&client);
         // What it has to say of its connections is not kept.

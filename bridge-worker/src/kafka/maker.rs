@@ -10,16 +10,17 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{
     AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
 };
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::FromClientConfig;
+use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+
+use super::Quiet;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What may be done about topics, by pattern.
 pub(crate) type Policies = Vec<(TopicPattern, TopicPolicy)>;
 
-type Admin = AdminClient<DefaultClientContext>;
+type Admin = AdminClient<Quiet>;
 
 /// Creates topics, and describes them.
 pub(crate) struct TopicMaker {
@@ -57,7 +58,7 @@ impl TopicMaker {
         Ok(Self {
             policies,
             config: config.clone(),
-            admin: Mutex::new(Some(Admin::from_config(config)?)),
+            admin: Mutex::new(Some(Admin::from_config_and_context(config, Quiet)?)),
             runtime,
             created: Mutex::default(),
         })
@@ -181,7 +182,7 @@ impl TopicMaker {
         let mut kept = self.admin.lock().unwrap_or_else(PoisonError::into_inner);
         let admin = match kept.take() {
             Some(admin) => admin,
-            None => Admin::from_config(&self.config)?,
+            None => Admin::from_config_and_context(&self.config, Quiet)?,
         };
         let answer = self.runtime.block_on(request(&admin));
         *kept = answer.is_ok().then_some(admin);

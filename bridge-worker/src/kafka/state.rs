@@ -70,7 +70,7 @@ impl KafkaState {
             .to_owned();
             tracing::warn!(
                 reason = why,
-                "Kafka cannot be reached; messages wait at the MQTT broker"
+                "Kafka cannot be reached; messages wait where they come from"
             );
             inner.unreachable = Some(why);
         }
@@ -139,8 +139,8 @@ impl KafkaState {
             return vec![Problem {
                 reason: Reason::KafkaUnreachable,
                 message: format!(
-                    "no Kafka broker of {servers} can be reached: {reason}; nothing is lost, messages wait at the \
-                     MQTT broker: check the KafkaSink's spec.bootstrapServers and the network"
+                    "no Kafka broker of {servers} can be reached: {reason}; nothing is lost, messages wait \
+                     where they come from: check the KafkaSink's spec.bootstrapServers and the network"
                 ),
             }];
         }
@@ -149,7 +149,7 @@ impl KafkaState {
                 reason: Reason::KafkaRefused,
                 message: format!(
                     "Kafka at {servers} lets this client produce nothing: {reason}; nothing is lost, messages wait \
-                     at the MQTT broker: grant its user Write on the topics, and on Kafka before 2.8 also \
+                     where they come from: grant its user Write on the topics, and on Kafka before 2.8 also \
                      IdempotentWrite on the cluster"
                 ),
             }];

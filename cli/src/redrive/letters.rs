@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use millrace_contract::AnyDocument;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -52,9 +52,12 @@ impl Letters {
             settings.route.namespace, settings.route.name
         );
         let consumer: BaseConsumer = config.clone().set("group.id", &group).create()?;
-        let metadata = consumer
-            .fetch_metadata(Some(topic), ANSWER)
-            .context("Kafka does not answer")?;
+        let metadata = consumer.fetch_metadata(Some(topic), ANSWER).map_err(|error| {
+            anyhow!(
+                "Kafka at {} does not answer: {error}; check the KafkaSink's spec.bootstrapServers and the network",
+                settings.sink.bootstrap_servers.join(", ")
+            )
+        })?;
         let found = metadata.topics().iter().find(|one| one.name() == topic);
         let partitions: Vec<i32> = found.map_or_else(Vec::new, |topic| {
             topic

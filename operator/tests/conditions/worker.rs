@@ -246,8 +246,8 @@ pub(crate) fn topic_unsafe() -> Problem {
 pub(crate) fn kafka_unreachable() -> Problem {
     problem(
         Reason::KafkaUnreachable,
-        "no Kafka broker of {servers} can be reached: {reason}; nothing is lost, messages wait at the MQTT broker: check \
-         the KafkaSink's spec.bootstrapServers and the network",
+        "no Kafka broker of {servers} can be reached: {reason}; nothing is lost, messages wait where they come from: \
+         check the KafkaSink's spec.bootstrapServers and the network",
         &[
             KAFKA,
             "kafka:9092/1: Connect to ipv4#10.0.3.9:9092 failed: Connection refused",
@@ -266,7 +266,7 @@ pub(crate) fn kafka_silent() -> Problem {
 pub(crate) fn kafka_refuses() -> Problem {
     problem(
         Reason::KafkaRefused,
-        "Kafka at {servers} lets this client produce nothing: {reason}; nothing is lost, messages wait at the MQTT broker: \
+        "Kafka at {servers} lets this client produce nothing: {reason}; nothing is lost, messages wait where they come from: \
          grant its user Write on the topics, and on Kafka before 2.8 also IdempotentWrite on the cluster",
         &[
             KAFKA,

@@ -4,7 +4,7 @@ use super::transcript::{Transcript, describe};
 use crate::wire::{Frame, Malformed, Packet, Version};
 use bytes::{Bytes, BytesMut};
 use std::io::{Error, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -90,6 +90,7 @@ impl Link {
     /// Reads until the connection is over.
     pub(super) fn read(&self, inbox: &Sender<Event>, outbox: &Sender<Bytes>) {
         let (mut buffer, mut piece) = (BytesMut::new(), vec![0; 64 * 1024]);
+        let mut has_said_goodbye = false;
         while !self.over.load(Ordering::Relaxed) {
             let reading = self.reading.load(Ordering::Relaxed);
             self.parked.store(!reading, Ordering::Relaxed);
@@ -101,15 +102,22 @@ impl Link {
                 Ok(0) => Some(Event::Closed),
                 Ok(count) => {
                     buffer.extend_from_slice(&piece[..count]);
-                    self.decode(&mut buffer, inbox, outbox)
-                        .err()
-                        .map(Event::Malformed)
+                    match self.decode(&mut buffer, inbox, outbox) {
+                        Ok(disconnects) => {
+                            has_said_goodbye |= disconnects;
+                            None
+                        }
+                        Err(malformed) => Some(Event::Malformed(malformed)),
+                    }
                 }
                 Err(error) if is_timeout(&error) => None,
                 Err(_) => Some(Event::Reset),
             };
             if let Some(end) = end {
                 self.note_received(&end);
+                if end == Event::Closed && has_said_goodbye {
+                    self.close_too();
+                }
                 // Nobody waits for it any more if that fails.
                 inbox.send(end).ok();
                 return;
@@ -117,12 +125,24 @@ impl Link {
         }
     }
 
+    /// A broker closes when the client has said DISCONNECT and closed its side: a client that reads to the end waits
+    /// for it.
+    fn close_too(&self) {
+        while self.pending.load(Ordering::Relaxed) > 0 && !self.over.load(Ordering::Relaxed) {
+            thread::sleep(LOOK);
+        }
+        // Closed by the test already if that fails.
+        self.stream.shutdown(Shutdown::Write).ok();
+    }
+
+    /// Gives the test what has been read completely. Returns whether a DISCONNECT was among it.
     fn decode(
         &self,
         buffer: &mut BytesMut,
         inbox: &Sender<Event>,
         outbox: &Sender<Bytes>,
-    ) -> Result<(), Malformed> {
+    ) -> Result<bool, Malformed> {
+        let mut disconnects = false;
         while let Some(frame) = Frame::split(buffer)? {
             // A CONNECT names its version itself.
             let version = self.version.get().copied().unwrap_or(Version::V5);
@@ -131,6 +151,7 @@ impl Link {
                 self.version.get_or_init(|| connect.version);
             }
             let is_ping = packet == Packet::Pingreq;
+            disconnects |= matches!(packet, Packet::Disconnect { .. });
             let event = Event::Packet(packet);
             self.note_received(&event);
             if is_ping && self.answer_pings.load(Ordering::Relaxed) {
@@ -141,7 +162,7 @@ impl Link {
                 inbox.send(event).ok();
             }
         }
-        Ok(())
+        Ok(disconnects)
     }
 
     /// Writes until the connection is over, or all senders are gone and everything is written.
