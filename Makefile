@@ -11,8 +11,12 @@ LONG = answers_reach topics_grow every_step autoscalers_give twenty_times of_a_s
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+.PHONY: build-deps
+build-deps: ## from Debian: a C compiler and OpenSSL, for librdkafka
+	scripts/test-deps.sh build
+
 .PHONY: demo
-demo: ## build and run the whole thing: broker, Kafka, a plant, the bridge, and the count at the end
+demo: build-deps ## build and run the whole thing: broker, Kafka, a plant, the bridge, and the count at the end
 	$(CARGO) run --release -p millrace -- demo
 
 .PHONY: test
@@ -41,8 +45,8 @@ bench-quick: test-deps ## the same in about 2 minutes, one run each
 	target/release/millrace-bench all --quick --no-fail
 
 .PHONY: campaign
-campaign: test-deps ## the long forms of the fault tests, about half an hour
-	MILLRACE_CAMPAIGN=long $(CARGO) test --release -p bridge-worker --test faults --test outage --test delivery_faults -- --include-ignored
+campaign: test-deps ## the long forms of the fault tests and of rotation, about three quarters of an hour
+	MILLRACE_CAMPAIGN=long $(CARGO) test --release -p bridge-worker --test faults --test outage --test delivery_faults --test rotation -- --include-ignored
 
 .PHONY: campaign-api
 campaign-api: test-deps ## 500 routes, 10,000 sequences and a kill after every write, against a real API server

@@ -28,17 +28,19 @@ programs() {
 
 # The base's name, once it is in the engine.
 base() {
-  local pulled made=millrace.dev/base:local
+  local pulled made=millrace.dev/base:openssl
   pulled=$(argument BASE)
   if docker image inspect "$pulled" > /dev/null 2>&1 || timeout 60 docker pull -q "$pulled" > /dev/null 2>&1; then
     echo "$pulled"
     return
   fi
+  # What gcr.io/distroless/cc-debian12 has.
+  local packages=(ca-certificates libc6 libgcc-s1 libssl3)
   if ! docker image inspect "$made" > /dev/null 2>&1; then
     mkdir -p "$cache/rootfs"
-    scripts/rootfs.sh --no-deps "$cache/rootfs/base" ca-certificates libc6 libgcc-s1 >&2 ||
-      { apt-get update -qq && scripts/rootfs.sh --no-deps "$cache/rootfs/base" ca-certificates libc6 libgcc-s1 >&2; }
-    tar -C "$cache/rootfs/base" --numeric-owner -c . | docker import - "$made" > /dev/null
+    scripts/rootfs.sh --no-deps "$cache/rootfs/base-openssl" "${packages[@]}" >&2 ||
+      { apt-get update -qq && scripts/rootfs.sh --no-deps "$cache/rootfs/base-openssl" "${packages[@]}" >&2; }
+    tar -C "$cache/rootfs/base-openssl" --numeric-owner -c . | docker import - "$made" > /dev/null
   fi
   echo "$made"
 }

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Installs what the tests need on Debian 12: mosquitto, a Java runtime, the tools that build librdkafka, the jars of
+# Installs what the tests need on Debian 12: mosquitto, a Java runtime, the tools and the OpenSSL that build librdkafka, the jars of
 # Apache Kafka and HiveMQ CE from Maven Central, and helm, which it builds if there is Go, because Debian has no package
 # of it.
-# Installs only what is missing; a second run changes nothing and ends at once.
+# `scripts/test-deps.sh build` stops at what compiling needs. Installs only what is missing; a second run changes nothing and ends at once.
 #
 #   MILLRACE_TEST_CACHE   where the jars are kept (default: ~/.cache/millrace); outside the clone, so that a new clone
 #                         finds them
@@ -38,14 +38,18 @@ trap 'rm -rf ${policy:+"$policy"} ${work:+"$work"}' EXIT
 packages=
 need() { packages="$packages $1"; }
 
-if have mosquitto; then say "mosquitto: present"; else need mosquitto; fi
 if have cc && have c++ && have make; then say "C compiler and make: present"; else need build-essential; fi
 for tool in cmake perl; do
     if have "$tool"; then say "$tool: present"; else need "$tool"; fi
 done
-if java_is_recent; then say "java: present"; else need openjdk-17-jre-headless; fi
-# Maven is needed only to fetch the jars.
-if ! has_jars && ! have mvn; then need maven; fi
+if have pkg-config && pkg-config --exists openssl; then say "OpenSSL: present"; else need pkg-config; need libssl-dev; fi
+# With `build` that is all: what it takes to compile Millrace itself.
+if [ "${1:-}" != build ]; then
+    if have mosquitto; then say "mosquitto: present"; else need mosquitto; fi
+    if java_is_recent; then say "java: present"; else need openjdk-17-jre-headless; fi
+    # Maven is needed only to fetch the jars.
+    if ! has_jars && ! have mvn; then need maven; fi
+fi
 
 if [ -n "$packages" ]; then
     have apt-get || fail "missing:$packages; install them with your package manager and run this again"
@@ -65,6 +69,8 @@ if [ -n "$packages" ]; then
         systemctl disable --now mosquitto >/dev/null 2>&1 || true
     fi
 fi
+
+[ "${1:-}" != build ] || exit 0
 
 # Where the cluster's tools are built to as well.
 HELM_BIN="$CACHE/kind/bin"

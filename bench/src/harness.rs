@@ -143,6 +143,9 @@ fn measure(case: &Case, lab: &Lab, site: &mut Option<Site>, options: &Options) -
                 Plan::Real { rate } => site
                     .get_or_insert_with(Site::start)
                     .run(lab, *rate, subject, timing),
+                Plan::Tls { rate } => site
+                    .get_or_insert_with(Site::start)
+                    .run_with_tls(lab, *rate, subject, timing),
                 Plan::Delivery { real } => site
                     .get_or_insert_with(Site::start)
                     .deliver(lab, *real, subject, timing),

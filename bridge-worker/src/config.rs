@@ -12,7 +12,8 @@ use thiserror::Error;
 
 use crate::kafka::Policies;
 
-pub use address::addresses;
+pub(crate) use address::server_name;
+pub(crate) use address::{Address, addresses};
 pub(crate) use lanes::{LanePlan, RoutePlan};
 pub(crate) use live::{LivePlan, Reading, is_shared};
 
@@ -24,8 +25,8 @@ pub enum ConfigError {
         "version: this worker reads documents of version {VERSION}, give or take one, not {0}; use a worker of the same release"
     )]
     Version(u32),
-    /// A url that is not `mqtt://host:port`.
-    #[error("broker.urls: {0:?} is not of the form mqtt://host:port")]
+    /// A url that is none.
+    #[error("broker.urls: {0:?} is not of the form mqtt://host:port, or mqtts, ws or wss instead of mqtt")]
     Url(String),
     /// No broker or no filter to work with.
     #[error("{0}: must not be empty")]

@@ -20,16 +20,16 @@ use std::time::{Duration, Instant};
 
 use millrace_contract::status::{DeliveryStatus, PartitionStatus, Phase, Problem, Reason, RouteStatus};
 use millrace_contract::{Document, LiveToMqtt, Settings};
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tokio::sync::{mpsc, watch};
 
 use crate::backoff::Backoff;
 use crate::config::{self, ConfigError};
+use crate::credentials::{Credentials, Trial};
 use crate::kafka::{
-    ClientSettings, KafkaState, LaneSink, Looker, MAX_BATCH_BYTES, Mailbox, OptionsError, Producer, Quiet,
-    TopicKeeper, TopicMaker, Topics, client_config, consumer_config,
+    ClientSettings, KafkaCredentials, KafkaState, LaneSink, Looker, MAX_BATCH_BYTES, Mailbox, OptionsError,
+    Producer, Reporting, TopicKeeper, TopicMaker, Topics, client_config, consumer_config, rotation,
 };
-use crate::logins::Logins;
 use crate::metrics::RouteSnapshot;
 use crate::survey::{Surveyor, Surveys};
 use crate::worker::{Load, Rates, StartError, wait_for};
@@ -50,7 +50,8 @@ pub struct Delivery {
     pod_uid: Option<String>,
     shared: Arc<Shared>,
     orders: watch::Sender<Orders>,
-    logins: Arc<Logins>,
+    credentials: Arc<Credentials>,
+    kafka_credentials: Arc<KafkaCredentials>,
     /// Of dead letters.
     topics: Arc<Topics>,
     surveys: Arc<Surveys>,
@@ -93,14 +94,14 @@ impl Delivery {
     ) -> Result<Self, StartError> {
         let plan = Plan::of(&document.settings, ordinal)?;
         let live = Arc::new(LivePlan::new(&document.live, hash, 1)?);
-        let client = ClientSettings::for_route(&document.settings, 0);
+        let client = ClientSettings::for_route(&document.settings, 0)?;
         let shared = Arc::new(Shared::new(
             &plan.session.client_id,
             BUDGET,
             &live.hash,
             pod_uid.is_none(),
         ));
-        let logins = Arc::new(Logins::new(document.settings.broker.credentials.clone()));
+        let credentials = Arc::new(Credentials::new(document.settings.broker.clone()));
         let (orders, receiver) = watch::channel(Orders {
             command: Command::Run,
             live: Arc::clone(&live),
@@ -108,10 +109,12 @@ impl Delivery {
         let (steps, received) = mpsc::unbounded_channel();
         let surveys = Arc::new(Surveys::new(document.live.survey.clone()));
         let config = consumer_config(&client, &plan.consumer.group, live.failover)?;
+        let kafka_credentials = Arc::clone(&client.credentials);
         let group = Group {
             name: plan.consumer.group.clone(),
             topics: plan.consumer.topics.clone(),
             start: plan.consumer.start,
+            credentials: Arc::clone(&client.credentials),
             shared: Arc::clone(&shared),
             orders: receiver.clone(),
             surveys: Arc::clone(&surveys),
@@ -122,7 +125,11 @@ impl Delivery {
         let (letters, producer) = letters(&client, &topics)?;
         let of_producer = client_config(&client, MAX_BATCH_BYTES, true)?;
         let policies = config::topic_policies(&document.settings.sink)?;
-        let maker = Arc::new(TopicMaker::new(policies, &of_producer)?);
+        let maker = Arc::new(TopicMaker::new(
+            policies,
+            &of_producer,
+            Arc::clone(&client.credentials),
+        )?);
         let keeper = TopicKeeper::new(
             Arc::clone(&topics),
             Arc::clone(&producer),
@@ -136,7 +143,7 @@ impl Delivery {
         let publisher = Publisher {
             plan: plan.clone(),
             shared: Arc::clone(&shared),
-            logins: Arc::clone(&logins),
+            credentials: Arc::clone(&credentials),
             orders: receiver.clone(),
             steps: received,
             letters,
@@ -145,19 +152,19 @@ impl Delivery {
         // Not waited for at the end: it may be in a request that takes seconds, and holds nothing of a message.
         keeper.spawn()?;
         surveyor.spawn()?;
-        let beginner: BaseConsumer<Quiet> = config
+        let beginner: BaseConsumer<Reporting> = config
             .clone()
             .set("statistics.interval.ms", "0")
-            .create_with_context(Quiet)?;
+            .create_with_context(Reporting(Arc::clone(&shared.kafka)))?;
         let reader = spawn("kafka-read", {
             let (shared, orders) = (Arc::clone(&shared), receiver.clone());
             move || {
-                if !begin(&beginner, &group.topics, group.start, &shared, &orders) {
+                if !begin(&beginner, &group, &shared, &orders) {
                     return;
                 }
                 drop(beginner);
                 // Made only now: what it has to say is heard from the first moment.
-                match Reader::new(&config, group, Arc::clone(&shared), orders, steps) {
+                match Reader::new(config, group, Arc::clone(&shared), orders, steps) {
                     Ok(reader) => reader.run(),
                     // Settings like these have just made a client.
                     Err(error) => {
@@ -173,6 +180,10 @@ impl Delivery {
             .enable_all()
             .build()?;
         let publisher = spawn("mqtt-publish", move || runtime.block_on(publisher.run()))?;
+        if credentials.can_change() {
+            watch_credentials(&credentials, &plan, &shared)?;
+        }
+        rotation::spawn(client, Arc::clone(&producer), Arc::clone(&shared.kafka))?;
         let ended = wait_for(
             [publisher, reader].into_iter(),
             poll,
@@ -186,7 +197,8 @@ impl Delivery {
             pod_uid,
             shared,
             orders,
-            logins,
+            credentials,
+            kafka_credentials,
             topics,
             surveys,
             written: Mutex::new(document.live),
@@ -280,7 +292,8 @@ impl Delivery {
         let ended = self.ended();
         let now = Instant::now();
         let (received_per_second, written_per_second) = lock(&self.rates).at(now, view.ledger);
-        let (credentials_taken_over, credentials_refused, of_login) = self.logins.seen();
+        let of_broker = self.credentials.seen();
+        let of_entry = self.kafka_credentials.seen();
         let mut connection = view.connection.clone();
         connection.oldest_unanswered_ms = view
             .oldest
@@ -320,10 +333,9 @@ impl Delivery {
         });
         let of_kafka = self.shared.kafka.problems(&servers);
         // Said once: reading has no more to say of it than that there was no answer.
-        let is_away = |problem: &Problem| problem.reason == Reason::KafkaUnreachable;
-        let is_said = of_kafka.iter().any(is_away);
+        let is_said = !of_kafka.is_empty();
         let reading = view.reading.into_values();
-        let reading = reading.filter(|problem| !(is_said && is_away(problem)));
+        let reading = reading.filter(|problem| !(is_said && problem.reason == Reason::KafkaUnreachable));
         let problems = stopped
             .into_iter()
             .chain(refused)
@@ -331,7 +343,8 @@ impl Delivery {
             .chain(of_kafka)
             .chain(reading)
             .chain(view.broker)
-            .chain(of_login)
+            .chain(of_broker.2)
+            .chain(of_entry.2)
             .collect();
         let route = &self.settings.route;
         RouteSnapshot {
@@ -343,8 +356,8 @@ impl Delivery {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 generation: 0,
                 live: view.hash.clone(),
-                credentials_taken_over,
-                credentials_refused,
+                credentials_taken_over: of_broker.0 + of_entry.0,
+                credentials_refused: of_broker.1 + of_entry.1,
                 late: Vec::new(),
                 phase,
                 ready: view.has_been_up && view.has_joined,
@@ -401,16 +414,16 @@ fn letters(client: &ClientSettings, topics: &Arc<Topics>) -> Result<(Letters, Ar
 /// Sees to it that the group has offsets for all topics, before it is joined; tries until that is so. False when the
 /// route ends before.
 fn begin(
-    consumer: &BaseConsumer<Quiet>,
-    topics: &[String],
-    start: millrace_contract::Start,
+    consumer: &BaseConsumer<Reporting>,
+    group: &Group,
     shared: &Shared,
     orders: &watch::Receiver<Orders>,
 ) -> bool {
     shared.budget.reads_here();
     let mut backoff = Backoff::default();
     while orders.borrow().command == Command::Run {
-        match group::begin(consumer, topics, start) {
+        group.credentials.bearer().arm(consumer.client());
+        match group::begin(consumer, &group.topics, group.start) {
             Ok(()) => {
                 shared.view().reading.clear();
                 shared.kafka.answered();
@@ -428,6 +441,32 @@ fn begin(
         }
     }
     false
+}
+
+/// Tries changed credentials of the broker, until the route has ended. Not waited for: it holds nothing of a message.
+fn watch_credentials(
+    credentials: &Arc<Credentials>,
+    plan: &Plan,
+    shared: &Arc<Shared>,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let (credentials, shared) = (Arc::clone(credentials), Arc::clone(shared));
+    let (session, protocol) = (plan.session.clone(), plan.protocol);
+    let watch = async move {
+        let mut trial = Trial::default();
+        while !shared.has_parted() {
+            tokio::time::sleep(Trial::PACE).await;
+            let before = credentials.revision();
+            trial.look(&credentials, &session, protocol).await;
+            if credentials.revision() > before {
+                shared.yielding.notify_one();
+            }
+        }
+    };
+    spawn("credentials", move || runtime.block_on(watch))?;
+    Ok(())
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {

@@ -1,6 +1,8 @@
 //! Everything that touches Kafka: settings, records, the producer, the topics.
 
 mod callbacks;
+mod caller;
+mod doctor;
 mod error;
 mod looker;
 mod mailbox;
@@ -8,11 +10,16 @@ mod maker;
 mod options;
 mod producer;
 mod record;
+pub(crate) mod rotation;
+mod security;
 mod sink;
 mod state;
 mod topics;
+mod trouble;
 
-pub(crate) use callbacks::{Quiet, log};
+pub(crate) use callbacks::{Quiet, Reporting, log};
+pub(crate) use caller::Caller;
+pub(crate) use doctor::diagnose;
 pub(crate) use error::FailureClass;
 pub(crate) use looker::Looker;
 pub(crate) use mailbox::Mailbox;
@@ -23,6 +30,9 @@ pub(crate) use producer::Producer;
 #[cfg(test)]
 pub(crate) use record::Failure;
 pub(crate) use record::{Headers, OwnedRecord, RecordRef, Report, SendError, Sink};
+pub use security::reaching;
+pub(crate) use security::{Bearer, KafkaCredentials};
 pub(crate) use sink::LaneSink;
 pub(crate) use state::KafkaState;
 pub(crate) use topics::{TopicKeeper, Topics};
+pub(crate) use trouble::Trouble;

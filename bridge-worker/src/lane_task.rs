@@ -21,10 +21,10 @@ use millrace_contract::status::LaneState;
 use tokio::sync::watch;
 
 use crate::config::{LanePlan, LivePlan, Reading};
+use crate::credentials::Credentials;
 use crate::kafka::{LaneSink, Mailbox, Producer, Report};
 use crate::lane_report::LaneReport;
 use crate::limits::Limits;
-use crate::logins::Logins;
 use crate::mqtt::Attempts;
 use crate::pipeline::{Lane, Now, Stop};
 pub(crate) use orders::{Command, Orders};
@@ -38,7 +38,7 @@ pub(crate) struct LaneTask {
     pub(crate) lane: Lane<LaneSink>,
     pub(crate) mailboxes: Arc<[Mailbox]>,
     pub(crate) producer: Arc<Producer>,
-    pub(crate) logins: Arc<Logins>,
+    pub(crate) credentials: Arc<Credentials>,
     pub(crate) orders: watch::Receiver<Orders>,
     /// Called when a message stops the route, with the revision of the configuration it was mapped by.
     pub(crate) on_stop: Box<dyn Fn(Stop, u64) + Send>,

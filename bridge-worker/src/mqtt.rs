@@ -1,8 +1,8 @@
 //! Everything that touches MQTT: packets, the handshake, the connection.
 
+mod access;
 mod attempts;
 mod connection;
-mod login;
 mod negotiate;
 mod oversized;
 mod packet;
@@ -12,12 +12,12 @@ mod reasons;
 mod session;
 mod shortfalls;
 mod subscribe;
+mod transport;
 mod wire;
 
+pub(crate) use access::{Access, Read};
 pub(crate) use attempts::{After, Attempts};
 pub(crate) use connection::{Connection, Ended, Packet};
-pub(crate) use login::Login;
-pub use login::read_login;
 pub(crate) use negotiate::negotiate;
 pub(crate) use packet::{Goodbye, Grant, Inbound, PacketError, Publish, Version};
 pub(crate) use publish::{Answer, Outbound, Property, pubrel, put_property, put_user_property};

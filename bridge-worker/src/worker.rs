@@ -20,9 +20,9 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::config::{ConfigError, RoutePlan};
-use crate::kafka::{KafkaState, Mailbox, OptionsError, Producer, Topics};
+use crate::credentials::Credentials;
+use crate::kafka::{KafkaCredentials, KafkaState, Mailbox, OptionsError, Producer, Topics};
 use crate::lane_task::Command;
-use crate::logins::Logins;
 use crate::metrics::RouteSnapshot;
 use crate::survey::Surveys;
 use lanes::Lanes;
@@ -68,7 +68,8 @@ struct Route {
     topics: Arc<Topics>,
     surveys: Arc<Surveys>,
     kafka: Arc<KafkaState>,
-    logins: Arc<Logins>,
+    credentials: Arc<Credentials>,
+    kafka_credentials: Arc<KafkaCredentials>,
     /// Of the hashes by which repeats are told.
     seed: u64,
     started: Instant,

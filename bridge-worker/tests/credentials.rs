@@ -112,7 +112,7 @@ fn changed_credentials_are_tried_first_and_taken_over_lane_by_lane() {
     worker.wait_for("the messages", |status| status.ledger.written == 100);
     let log = mosquitto.log();
     assert!(
-        log.contains("millrace-0a1b2c3d-try-"),
+        log.contains("millrace-0a1b2c3d-0-try-"),
         "a client id of its own:\n{log}"
     );
     assert!(

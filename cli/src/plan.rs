@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use millrace_contract::{AnyDocument, Value};
-use millrace_crds::{Objects, RenderError, RenderOptions, SecretKey, SessionSource, TopicRoute, document};
+use millrace_crds::{Objects, Place, RenderError, RenderOptions, SessionSource, TopicRoute, document};
 
 use crate::secrets::{Missing, Secrets};
 
@@ -51,8 +51,8 @@ pub(crate) fn plan(
     is_set: &dyn Fn(&str) -> bool,
 ) -> Result<Plan, PlanError> {
     let missing = RefCell::new(BTreeSet::new());
-    let resolve = |key: &SecretKey<'_>| {
-        secrets.find(key, is_set).unwrap_or_else(|absent| {
+    let resolve = |place: &Place<'_>| {
+        secrets.find(place, is_set).unwrap_or_else(|absent| {
             missing.borrow_mut().insert(absent);
             // Never read: a plan with something missing is an error.
             Value::Literal(String::new())
@@ -60,7 +60,7 @@ pub(crate) fn plan(
     };
     let options = RenderOptions {
         session: SessionSource::Instance(instance),
-        secrets: &resolve,
+        places: &resolve,
     };
 
     let mut plan = Plan::default();

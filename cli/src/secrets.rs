@@ -1,24 +1,22 @@
-//! Where `run` finds the Secrets that manifests name: there is no cluster to ask.
+//! Where `run` finds what manifests only name, passwords and certificates: there is no cluster to ask.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use millrace_contract::Value;
-use millrace_crds::SecretKey;
+use millrace_crds::Place;
 
-/// A directory laid out as Kubernetes mounts Secrets, and the environment.
+/// A directory laid out as Kubernetes mounts Secrets and ConfigMaps, and the environment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Secrets {
-    /// Holds a file `<secret>/<key>` per value.
+    /// Holds a file `<object>/<key>` per value, and `token/<audience>`.
     pub(crate) directory: Option<PathBuf>,
 }
 
 /// A value that is in neither place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Missing {
-    namespace: String,
-    secret: String,
-    key: String,
+    value: Named,
     variable: String,
     file: Option<PathBuf>,
 }
@@ -26,16 +24,18 @@ pub(crate) struct Missing {
 impl Secrets {
     /// Where the worker will find a value: the file if there is one, else the variable if it is set. Only the place
     /// is looked at; the value stays where it is until a connection needs it.
-    pub(crate) fn find(&self, key: &SecretKey<'_>, is_set: impl Fn(&str) -> bool) -> Result<Value, Missing> {
-        let file = self.directory.as_deref().map(|directory| file_of(directory, key));
-        let variable = variable_of(key);
+    pub(crate) fn find(&self, place: &Place<'_>, is_set: impl Fn(&str) -> bool) -> Result<Value, Missing> {
+        let value = Named::of(place);
+        let file = self
+            .directory
+            .as_deref()
+            .map(|directory| directory.join(&value.file));
+        let variable = value.variable();
         match file {
             Some(file) if file.is_file() => Ok(Value::File(file)),
             _ if is_set(&variable) => Ok(Value::Env(variable)),
             file => Err(Missing {
-                namespace: key.namespace.to_owned(),
-                secret: key.secret.to_owned(),
-                key: key.key.to_owned(),
+                value,
                 variable,
                 file,
             }),
@@ -43,42 +43,64 @@ impl Secrets {
     }
 }
 
-fn file_of(directory: &Path, key: &SecretKey<'_>) -> PathBuf {
-    directory.join(key.secret).join(key.key)
+/// What a value is called here.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Named {
+    /// For a person.
+    what: String,
+    /// Below the directory.
+    file: PathBuf,
 }
 
-/// `MILLRACE_SECRET_<SECRET>_<KEY>` in upper case, other characters than letters and digits as `_`.
-fn variable_of(key: &SecretKey<'_>) -> String {
-    let upper = |c: char| {
-        if c.is_ascii_alphanumeric() {
-            c.to_ascii_uppercase()
-        } else {
-            '_'
+impl Named {
+    fn of(place: &Place<'_>) -> Self {
+        let (kind, key) = match place {
+            Place::Secret(key) => ("Secret", key),
+            Place::ConfigMap(key) => ("ConfigMap", key),
+            Place::Token { audience, .. } => {
+                return Self {
+                    what: format!("there is no ServiceAccount here to have a token for {audience}"),
+                    file: Path::new("token").join(audience.replace('/', "_")),
+                };
+            }
+        };
+        Self {
+            what: format!(
+                "{kind} {}/{} has no value for `{}` here",
+                key.namespace, key.name, key.key
+            ),
+            file: Path::new(key.name).join(key.key),
         }
-    };
-    format!("MILLRACE_SECRET_{}_{}", key.secret, key.key)
-        .chars()
-        .map(upper)
-        .collect()
+    }
+
+    /// `MILLRACE_SECRET_<SECRET>_<KEY>` in upper case, other characters than letters and digits as `_`.
+    fn variable(&self) -> String {
+        let upper = |c: char| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_uppercase()
+            } else {
+                '_'
+            }
+        };
+        format!("MILLRACE_SECRET_{}", self.file.display())
+            .chars()
+            .map(upper)
+            .collect()
+    }
 }
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            namespace,
-            secret,
-            key,
+            value,
             variable,
             file,
         } = self;
         let file = match file {
             Some(file) => format!("the file {}", file.display()),
-            None => format!("with --secret-dir DIR the file DIR/{secret}/{key}"),
+            None => format!("with --secret-dir DIR the file DIR/{}", value.file.display()),
         };
-        write!(
-            f,
-            "Secret {namespace}/{secret} has no value for `{key}` here: write {file}, or set {variable}"
-        )
+        write!(f, "{}: write {file}, or set {variable}", value.what)
     }
 }
 
@@ -86,13 +108,15 @@ impl fmt::Display for Missing {
 mod tests {
     use std::fs;
 
+    use millrace_crds::Key;
+
     use super::*;
 
-    const KEY: SecretKey<'static> = SecretKey {
+    const KEY: Place<'static> = Place::Secret(Key {
         namespace: "plant",
-        secret: "mqtt-login.v2",
+        name: "mqtt-login.v2",
         key: "password",
-    };
+    });
 
     #[test]
     fn a_file_goes_before_the_environment() {

@@ -28,7 +28,7 @@ fn findings_go_to_standard_output_with_file_line_and_field() {
 
 #[test]
 fn the_examples_are_valid() {
-    for example in ["plant", "quickstart", "basic-auth", "many-filters"] {
+    for example in ["plant", "quickstart", "basic-auth", "many-filters", "secured"] {
         let output = millrace(&["validate", &format!("../../../examples/{example}.yaml")]);
         assert_eq!(
             output.status.code(),

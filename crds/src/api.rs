@@ -6,12 +6,14 @@
 mod broker;
 pub(crate) mod patterns;
 mod route;
+mod security;
 mod shared;
 mod sink;
 mod status;
 
 pub use broker::{
-    BasicAuth, BrokerAuth, MqttBroker, MqttBrokerSpec, ProtocolVersion, Session, SharedSubscriptions,
+    BrokerAuth, BrokerTls, MqttBroker, MqttBrokerSpec, ProtocolVersion, Session, SharedSubscriptions,
+    TokenAuth,
 };
 pub use route::{
     Compression, DeadLetter, ErrorAction, KafkaDestination, KafkaSource, MqttDestination, MqttSource,
@@ -19,10 +21,11 @@ pub use route::{
     Producer, Propagate, Resources, Retain, RouteDestination, RouteSource, Start, Subscription, TaintEffect,
     Timeouts, Toleration, TolerationOperator, TopicRoute, TopicRouteSpec, WorkerPods,
 };
+pub use security::{BasicAuth, CertificateSource, ClientCertificate, KeyRef, SystemRoots};
 pub use shared::{ObjectRef, SecretRef};
 pub use sink::{
-    Create, Growth, GrowthPolicy, KafkaSink, KafkaSinkSpec, KeyRemap, LIBRDKAFKA_SETTINGS, TopicPolicy,
-    WatchedGroup,
+    Create, Growth, GrowthPolicy, KafkaSink, KafkaSinkSpec, KafkaTls, KeyRemap, LIBRDKAFKA_SETTINGS,
+    OAuthBearer, Sasl, SaslMechanism, ServiceAccountToken, TopicPolicy, WatchedGroup,
 };
 pub use status::{
     BrokerCapabilities, ConsumerCounts, KafkaSinkStatus, LaneCounts, LedgerStatus, MqttBrokerStatus,

@@ -22,6 +22,7 @@
 pub mod api;
 mod feeds;
 pub mod partitions;
+mod places;
 mod render;
 mod schema;
 pub mod units;
@@ -29,9 +30,10 @@ mod validate;
 
 pub use api::{KafkaSink, MqttBroker, TopicRoute};
 pub use feeds::cycle;
+pub use places::{Key, Place, broker_places, sink_places};
 pub use render::{
-    RenderError, RenderOptions, SecretKey, SessionSource, broker_document, document, group, known_topics,
-    session_id, shares_group, sink_document, written_topic,
+    RenderError, RenderOptions, SessionSource, broker_document, document, group, known_topics, session_id,
+    shares_group, sink_document, written_topic,
 };
 pub use schema::{CRD_VERSION, CRD_VERSION_ANNOTATION, SchemaError, crd_files, crd_yaml, crds};
 pub use validate::{Finding, ManifestFile, Objects, Report, Severity, validate};

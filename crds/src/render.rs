@@ -1,6 +1,7 @@
 //! From the objects of a route to the document that its workers run.
 
 mod fields;
+mod security;
 mod session;
 mod words;
 
@@ -8,21 +9,19 @@ use millrace_contract as contract;
 use millrace_mapping::{Template, TopicPattern};
 
 use crate::api::{
-    BasicAuth, KafkaDestination, KafkaSink, KafkaSource, MqttBroker, MqttDestination, MqttSource, Named,
-    Retain, TopicPolicy, TopicRoute, TopicRouteSpec,
+    KafkaDestination, KafkaSink, KafkaSource, MqttBroker, MqttDestination, MqttSource, Named, Retain,
+    TopicPolicy, TopicRoute, TopicRouteSpec,
 };
+use crate::places::Place;
 use fields::Fields;
 pub use session::session_id;
-
-/// The port of MQTT over TCP where a URL names none.
-const MQTT_PORT: u16 = 1883;
 
 /// What a document needs that is not in the objects.
 pub struct RenderOptions<'a> {
     /// Where the session id of a route without `spec.sessionId` comes from.
     pub session: SessionSource<'a>,
-    /// Where the worker finds a secret value.
-    pub secrets: &'a dyn Fn(&SecretKey<'_>) -> contract::Value,
+    /// Where the worker finds a value that is in no object of these.
+    pub places: &'a dyn Fn(&Place<'_>) -> contract::Value,
 }
 
 /// Where the session id of a route without `spec.sessionId` comes from.
@@ -33,17 +32,6 @@ pub enum SessionSource<'a> {
     /// A hash of namespace, name and this instance name: without a cluster. The same three give the same
     /// sessions.
     Instance(&'a str),
-}
-
-/// One key of a Secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SecretKey<'a> {
-    /// The Secret's namespace.
-    pub namespace: &'a str,
-    /// The Secret's name.
-    pub secret: &'a str,
-    /// The key in it.
-    pub key: &'a str,
 }
 
 /// Why a document cannot be made. Objects that [`crate::validate`] accepts render, but for a route without uid
@@ -90,7 +78,10 @@ pub fn document(
     if let Some(from) = &spec.from.kafka {
         let to = fields.present("spec.to.mqtt", spec.to.mqtt.as_ref())?;
         return Ok(contract::AnyDocument::ToMqtt(Box::new(contract::Document {
-            settings: settings(sink_document(sink)?, Some(consumer_document(route, from)))?,
+            settings: settings(
+                sink_document(sink, options)?,
+                Some(consumer_document(route, from)),
+            )?,
             live: contract::LiveToMqtt {
                 survey: survey_document(route, sink),
                 ..to_mqtt_document(&fields, spec, from, to)?
@@ -100,7 +91,7 @@ pub fn document(
     let mqtt = fields.present("spec.from.mqtt", spec.from.mqtt.as_ref())?;
     let kafka = fields.present("spec.to.kafka", spec.to.kafka.as_ref())?;
     Ok(contract::AnyDocument::ToKafka(Box::new(contract::Document {
-        settings: settings(route_sink_document(sink, &fields, kafka)?, None)?,
+        settings: settings(route_sink_document(sink, &fields, kafka, options)?, None)?,
         live: contract::Live {
             source: source_document(&fields, mqtt)?,
             lanes: contract::Lanes {
@@ -260,35 +251,24 @@ pub fn broker_document(
 ) -> Result<contract::Broker, RenderError> {
     let fields = Fields::of(broker);
     let (spec, session) = (&broker.spec, &broker.spec.session);
-    let basic = spec.auth.as_ref().and_then(|auth| auth.basic.as_ref());
     let keep_alive = fields.seconds("spec.session.keepAlive", &session.keep_alive)?;
     Ok(contract::Broker {
-        urls: spec.urls.iter().map(|url| with_port(url)).collect(),
+        urls: spec.urls.iter().map(|url| security::complete(url)).collect(),
+        tls: spec
+            .tls
+            .as_ref()
+            .map(|tls| security::of_broker(broker.namespace(), tls, options)),
         protocol_version: spec.protocol_version.into(),
-        credentials: basic.map(|basic| credentials(broker.namespace(), basic, options)),
+        credentials: spec
+            .auth
+            .as_ref()
+            .and_then(|auth| security::login(broker.namespace(), auth, options)),
         client_id_prefix: session.client_id_prefix.clone(),
         session_expiry_seconds: fields.seconds("spec.session.expiryInterval", &session.expiry_interval)?,
         keep_alive_seconds: fields.narrow("spec.session.keepAlive", keep_alive)?,
         receive_maximum: fields.narrow("spec.session.receiveMaximum", session.receive_maximum)?,
         shared_subscriptions: spec.shared_subscriptions.into(),
     })
-}
-
-fn credentials(namespace: &str, basic: &BasicAuth, options: &RenderOptions<'_>) -> contract::Credentials {
-    let value = |key| {
-        (options.secrets)(&SecretKey {
-            namespace,
-            secret: &basic.secret_ref.name,
-            key,
-        })
-    };
-    contract::Credentials {
-        username: match &basic.username {
-            Some(name) => contract::Value::Literal(name.clone()),
-            None => value(basic.username_key()),
-        },
-        password: value(&basic.password_key),
-    }
 }
 
 fn source_document(fields: &Fields, mqtt: &MqttSource) -> Result<contract::Source, RenderError> {
@@ -341,13 +321,14 @@ fn route_sink_document(
     sink: &KafkaSink,
     route: &Fields,
     kafka: &KafkaDestination,
+    options: &RenderOptions<'_>,
 ) -> Result<contract::Sink, RenderError> {
     Ok(contract::Sink {
         producer: contract::Producer {
             linger_ms: route.millis("spec.to.kafka.producer.linger", &kafka.producer.linger)?,
             compression: kafka.producer.compression.into(),
         },
-        ..sink_document(sink)?
+        ..sink_document(sink, options)?
     })
 }
 
@@ -355,11 +336,21 @@ fn route_sink_document(
 ///
 /// # Errors
 /// As [`document`].
-pub fn sink_document(sink: &KafkaSink) -> Result<contract::Sink, RenderError> {
+pub fn sink_document(sink: &KafkaSink, options: &RenderOptions<'_>) -> Result<contract::Sink, RenderError> {
     let fields = Fields::of(sink);
     let policies = sink.spec.topics.iter().enumerate();
     Ok(contract::Sink {
         bootstrap_servers: sink.spec.bootstrap_servers.clone(),
+        tls: sink
+            .spec
+            .tls
+            .as_ref()
+            .map(|tls| security::of_kafka(sink.namespace(), tls, options)),
+        sasl: sink
+            .spec
+            .sasl
+            .as_ref()
+            .and_then(|sasl| security::sasl(sink.namespace(), sasl, options)),
         librdkafka: sink.spec.librdkafka.clone(),
         topics: policies
             .map(|(index, policy)| topic_policy(&fields, index, policy))
@@ -386,34 +377,9 @@ fn topic_policy(
     })
 }
 
-fn with_port(url: &str) -> String {
-    let url = url.trim_end_matches('/');
-    let host = url.rsplit_once("//").map_or(url, |(_, host)| host);
-    // The colons of an IPv6 address are inside its brackets.
-    let after_address = host.rsplit_once(']').map_or(host, |(_, rest)| rest);
-    if after_address.contains(':') {
-        url.to_owned()
-    } else {
-        format!("{url}:{MQTT_PORT}")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_url_gets_the_port_it_does_not_name() {
-        for (written, rendered) in [
-            ("mqtt://localhost", "mqtt://localhost:1883"),
-            ("mqtt://localhost:1884", "mqtt://localhost:1884"),
-            ("mqtt://localhost/", "mqtt://localhost:1883"),
-            ("mqtt://[::1]", "mqtt://[::1]:1883"),
-            ("mqtt://[::1]:1884/", "mqtt://[::1]:1884"),
-        ] {
-            assert_eq!(with_port(written), rendered);
-        }
-    }
 
     #[test]
     fn a_device_does_not_choose_where_it_writes() {

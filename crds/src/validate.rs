@@ -87,7 +87,8 @@ enum Object {
     Broker(Box<MqttBroker>),
     Sink(Box<KafkaSink>),
     Route(Box<TopicRoute>),
-    Secret(Value),
+    /// A Secret or ConfigMap.
+    Keys(Value),
     /// Not one of these, or not readable as such.
     Unknown,
 }
@@ -150,8 +151,8 @@ impl<'f> Manifest<'f> {
         self.identity = Identity::of(&value);
         let kind = match kinds.find(&value) {
             Found::Ours(kind) => kind,
-            Found::Secret => {
-                self.object = Object::Secret(value);
+            Found::Keys => {
+                self.object = Object::Keys(value);
                 return;
             }
             Found::Foreign => {
@@ -256,7 +257,7 @@ impl Object {
             Self::Broker(broker) => objects.brokers.push(*broker),
             Self::Sink(sink) => objects.sinks.push(*sink),
             Self::Route(route) => objects.routes.push(*route),
-            Self::Secret(_) | Self::Unknown => {}
+            Self::Keys(_) | Self::Unknown => {}
         }
     }
 }

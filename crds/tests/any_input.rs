@@ -15,6 +15,7 @@ fn texts() -> Vec<String> {
     [
         "../examples/plant.yaml",
         "../examples/basic-auth.yaml",
+        "../examples/secured.yaml",
         "tests/valid/bounds.yaml",
     ]
     .map(|file| std::fs::read_to_string(folder.join(file)).unwrap())
@@ -40,7 +41,7 @@ fn checked(text: String) -> Report {
 fn assert_routes_render(report: &Report) {
     let options = RenderOptions {
         session: SessionSource::Instance("test"),
-        secrets: &|_| Secret::Env("X".into()),
+        places: &|_| Secret::Env("X".into()),
     };
     for route in &report.objects.routes {
         let objects = &report.objects;

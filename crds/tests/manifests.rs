@@ -8,9 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use millrace_contract::{AnyDocument, Value};
-use millrace_crds::{
-    Finding, ManifestFile, RenderOptions, Report, SecretKey, SessionSource, document, validate,
-};
+use millrace_crds::{Finding, ManifestFile, Place, RenderOptions, Report, SessionSource, document, validate};
 
 /// Set to write the expected findings instead of comparing them.
 const UPDATE: &str = "UPDATE";
@@ -174,10 +172,10 @@ fn right_manifests_have_no_findings_and_their_routes_render() {
     {
         let report = validated(&path);
         assert_eq!(lines(&report.findings), "", "{}", path.display());
-        let secrets = |key: &SecretKey<'_>| Value::Env(format!("{}_{}", key.secret, key.key));
+        let places = |_: &Place<'_>| Value::Env("X".into());
         let options = RenderOptions {
             session: SessionSource::Instance("test"),
-            secrets: &secrets,
+            places: &places,
         };
         for route in &report.objects.routes {
             let (broker, sink) = (

@@ -4,7 +4,7 @@
 
 use millrace_contract::{AnyDocument, Document, Value};
 use millrace_crds::{
-    ManifestFile, Objects, RenderError, RenderOptions, SecretKey, SessionSource, document, validate,
+    ManifestFile, Objects, Place, RenderError, RenderOptions, SessionSource, document, validate,
 };
 use serde_json::json;
 
@@ -87,8 +87,12 @@ fn objects(text: &str) -> Objects {
 }
 
 fn rendered(objects: &Objects, session: SessionSource<'_>) -> Result<Document, RenderError> {
-    let secrets =
-        |key: &SecretKey<'_>| Value::File(format!("/{}/{}/{}", key.namespace, key.secret, key.key).into());
+    let places = |place: &Place<'_>| match place {
+        Place::Secret(key) | Place::ConfigMap(key) => {
+            Value::File(format!("/{}/{}/{}", key.namespace, key.name, key.key).into())
+        }
+        Place::Token { audience, .. } => Value::File(format!("/token/{audience}").into()),
+    };
     let route = &objects.routes[0];
     let (broker, sink) = (objects.broker_of(route).unwrap(), objects.sink_of(route).unwrap());
     let rendered = document(
@@ -97,7 +101,7 @@ fn rendered(objects: &Objects, session: SessionSource<'_>) -> Result<Document, R
         sink,
         &RenderOptions {
             session,
-            secrets: &secrets,
+            places: &places,
         },
     )?;
     match rendered {
@@ -263,4 +267,46 @@ fn what_was_never_validated_is_an_error_and_no_panic() {
             .message
             .contains("allowedTopics")
     );
+}
+
+/// What a worker is told to read has to be mounted.
+#[test]
+fn the_places_of_objects_are_those_that_their_documents_name() {
+    let bearer = "mechanism: OAUTHBEARER\n    oauthBearer: {token: {audience: kafka, expiration: 30m}}";
+    let secured = std::fs::read_to_string("../examples/secured.yaml").unwrap();
+    let with_token = secured
+        .replace("  tls:\n    ca: {configMap", "  auth: {token: {audience: broker}}\n  tls:\n    ca: {configMap")
+        .replace(
+            "mechanism: SCRAM-SHA-512\n    basic:\n      username: bridge-user\n      secretRef: {name: bridge-user}\n      \
+             passwordKey: password",
+            bearer,
+        );
+    assert!(with_token.contains(bearer) && with_token.contains("audience: broker"));
+    let with_login = secured.replace(
+        "  tls:\n    ca: {configMap",
+        "  auth: {basic: {secretRef: {name: login}}}\n  tls:\n    ca: {configMap",
+    );
+    for (text, count) in [(secured, 5), (with_token, 6), (with_login, 7)] {
+        let objects = objects(&text);
+        let route = &objects.routes[0];
+        let (broker, sink) = (objects.broker_of(route).unwrap(), objects.sink_of(route).unwrap());
+        let named = std::cell::RefCell::new(Vec::new());
+        let places = |place: &Place<'_>| {
+            named.borrow_mut().push(format!("{place:?}"));
+            Value::Literal(String::new())
+        };
+        let options = RenderOptions {
+            session: SessionSource::Instance("a"),
+            places: &places,
+        };
+        document(route, broker, sink, &options).unwrap();
+        let mut named = named.into_inner();
+        let mounted = millrace_crds::broker_places(broker).into_iter();
+        let mounted = mounted.chain(millrace_crds::sink_places(sink));
+        let mut mounted: Vec<_> = mounted.map(|place| format!("{place:?}")).collect();
+        named.sort();
+        mounted.sort();
+        assert_eq!(named, mounted);
+        assert_eq!(named.len(), count, "{named:?}");
+    }
 }

@@ -30,7 +30,7 @@ pub use inputs::{
     workers,
 };
 pub use meta::Family;
-pub(crate) use pod::secret_file;
+pub(crate) use pod::file;
 pub use rejection::Rejection;
 pub use route::{Plan, Rollout, goal, is_older, render, route};
 pub use uptake::Uptake;

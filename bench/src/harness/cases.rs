@@ -39,6 +39,11 @@ pub enum Plan {
         /// Messages per second. `None`: as many as go.
         rate: Option<u64>,
     },
+    /// mosquitto and Apache Kafka with TLS at both ends, beside the same worker without.
+    Tls {
+        /// Messages per second.
+        rate: u64,
+    },
     /// The other way, from Apache Kafka, saturated.
     Delivery {
         /// To mosquitto, beside a publisher that has nothing else to do; else to the synthetic broker.
@@ -49,7 +54,7 @@ pub enum Plan {
 impl Plan {
     /// Whether it runs with Apache Kafka.
     pub fn needs_kafka(&self) -> bool {
-        matches!(self, Self::Real { .. } | Self::Delivery { .. })
+        matches!(self, Self::Real { .. } | Self::Tls { .. } | Self::Delivery { .. })
     }
 
     /// Whether there is something to compare the worker with.
@@ -112,6 +117,9 @@ impl Bound {
 /// How many times less CPU than the contender a saturated worker must use.
 const CPU_RATIO: f64 = 7.0;
 
+/// How many times the CPU without TLS a worker may use that has it at both ends.
+const TLS_COST: f64 = 1.6;
+
 /// How much of what a publisher alone reaches a worker must reach that reads Kafka as well.
 const DELIVERY_RATIO: f64 = 0.8;
 
@@ -138,6 +146,20 @@ pub fn all(quick: bool) -> Vec<Case> {
                 row(Metric::P50Millis, Bound::AtMost(8.0)),
                 row(Metric::P99Millis, Bound::AtMost(30.0)),
                 row(Metric::CpuMicros, Bound::Shown),
+            ],
+            once: false,
+        },
+        Case {
+            name: "tls",
+            about: "the same, with TLS at both ends, 20,000/s; contender: the worker without TLS",
+            plan: Plan::Tls { rate: 20_000 },
+            rows: vec![
+                Row {
+                    metric: Metric::CpuMicros,
+                    bound: Bound::Shown,
+                    ratio: Some(1.0 / TLS_COST),
+                },
+                row(Metric::P99Millis, Bound::Shown),
             ],
             once: false,
         },

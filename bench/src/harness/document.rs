@@ -106,6 +106,7 @@ fn settings(mqtt_port: u16, bootstrap: &str, linger_ms: u64, compression: Compre
             session_id: "bench".into(),
         },
         broker: Broker {
+            tls: None,
             urls: vec![format!("mqtt://127.0.0.1:{mqtt_port}")],
             protocol_version: ProtocolVersion::V5,
             credentials: None,
@@ -117,6 +118,8 @@ fn settings(mqtt_port: u16, bootstrap: &str, linger_ms: u64, compression: Compre
         },
         sink: Sink {
             bootstrap_servers: vec![bootstrap.into()],
+            tls: None,
+            sasl: None,
             librdkafka: BTreeMap::new(),
             topics: Vec::new(),
             producer: Producer {

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use millrace_contract::Compression;
-use millrace_testkit::{Kafka, Mosquitto, Usage};
+use millrace_contract::{Compression, Tls, Value};
+use millrace_testkit::{Authority, Issued, Kafka, Mosquitto, Usage};
 
 use super::Timing;
 use super::bridge::{Bridge, Lab};
@@ -20,6 +20,9 @@ const PARTITIONS: i32 = 8;
 /// The Kafka that all runs share: it takes seconds to start, and more to get warm.
 pub(super) struct Site {
     kafka: Kafka,
+    authority: Authority,
+    /// What mosquitto and Kafka show where TLS is spoken.
+    server: Issued,
     topics: Vec<String>,
     /// Whether the topic of commands is there, and full.
     is_filled: bool,
@@ -27,14 +30,27 @@ pub(super) struct Site {
 
 impl Site {
     pub(super) fn start() -> Self {
+        let authority = Authority::new("bench");
+        let server = authority.issue("bench", &["localhost", "127.0.0.1"]);
+        let keys = server.both();
         // The full compiler: it is to be fast here, not to start quickly.
-        let kafka = Kafka::builder().jvm("-XX:TieredStopAtLevel=4").start();
+        let kafka = Kafka::builder()
+            .jvm("-XX:TieredStopAtLevel=4")
+            .listener("TLS", "SSL")
+            .property("listener.name.tls.ssl.keystore.type", "PEM")
+            .property(
+                "listener.name.tls.ssl.keystore.location",
+                &keys.display().to_string(),
+            )
+            .start();
         let topics = kafka_topics();
         for topic in &topics {
             kafka.create_topic(topic, PARTITIONS, &[]);
         }
         Self {
             kafka,
+            authority,
+            server,
             topics,
             is_filled: false,
         }
@@ -70,7 +86,50 @@ impl Site {
         let mosquitto = Mosquitto::builder().config("log_dest none").start();
         let bootstrap = self.kafka.bootstrap();
         let route = document(mosquitto.port(), &bootstrap, 1, 5, Compression::None);
-        let mut bridge = Bridge::start(lab, subject, &route)?;
+        let bridge = Bridge::start(lab, subject, &route)?;
+        self.measure(lab, &mosquitto, bridge, rate, subject, timing)
+    }
+
+    /// One run of the worker, with TLS at both ends, or as the contender without.
+    pub(super) fn run_with_tls(
+        &self,
+        lab: &Lab,
+        rate: u64,
+        subject: Subject,
+        timing: Timing,
+    ) -> anyhow::Result<Sample> {
+        let mosquitto = Mosquitto::builder()
+            .config("log_dest none")
+            .listener(&[
+                "allow_anonymous true".into(),
+                format!("certfile {}", self.server.certificate().display()),
+                format!("keyfile {}", self.server.key().display()),
+            ])
+            .start();
+        let mut route = document(mosquitto.port(), &self.kafka.bootstrap(), 1, 5, Compression::None);
+        if subject == Subject::Worker {
+            let trust = Tls {
+                ca: Some(Value::File(self.authority.certificate())),
+                ..Tls::default()
+            };
+            let settings = &mut route.settings;
+            settings.broker.urls = vec![format!("mqtts://localhost:{}", mosquitto.listener(0))];
+            settings.sink.bootstrap_servers = vec![self.kafka.listener("TLS")];
+            (settings.broker.tls, settings.sink.tls) = (Some(trust.clone()), Some(trust));
+        }
+        let bridge = Bridge::start(lab, Subject::Worker, &route)?;
+        self.measure(lab, &mosquitto, bridge, Some(rate), subject, timing)
+    }
+
+    fn measure(
+        &self,
+        lab: &Lab,
+        mosquitto: &Mosquitto,
+        mut bridge: Bridge,
+        rate: Option<u64>,
+        subject: Subject,
+        timing: Timing,
+    ) -> anyhow::Result<Sample> {
         let mut consumer = match rate {
             Some(_) => Some(self.consumer(lab)?),
             None => None,

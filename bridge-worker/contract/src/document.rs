@@ -170,8 +170,11 @@ pub struct RouteId {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Broker {
-    /// `mqtt://host:port`, of one cluster, tried in order.
+    /// `mqtt`, `mqtts`, `ws` or `wss`, then `://host:port`, and a path for the last two; of one cluster, tried in order.
     pub urls: Vec<String>,
+    /// What is trusted and shown where a url has TLS. Absent: the system's authorities, and no certificate is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// Which MQTT version to speak.
     pub protocol_version: ProtocolVersion,
     /// User name and password, if the broker asks for them.
@@ -209,6 +212,34 @@ pub enum SharedSubscriptions {
     Supported,
     /// No.
     Unsupported,
+}
+
+/// Whose certificates are trusted, and which is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tls {
+    /// Certificates of the authorities that are trusted, in PEM. Absent: the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<Value>,
+    /// The system's authorities are trusted beside `ca`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub and_system: bool,
+    /// What is shown to a server that asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientCertificate>,
+    /// The name that the server's certificate must have. Absent: the host of its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+}
+
+/// A certificate and its key, both in PEM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientCertificate {
+    /// The certificate, followed by those of the authorities between it and one that the server knows.
+    pub certificate: Value,
+    /// Its key, not encrypted.
+    pub private_key: Value,
 }
 
 /// User name and password.
@@ -336,6 +367,12 @@ pub enum Propagate {
 pub struct Sink {
     /// `host:port` of the first brokers to ask.
     pub bootstrap_servers: Vec<String>,
+    /// What is trusted and shown. Absent: TLS is not spoken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// How to log in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sasl: Option<Sasl>,
     /// Other settings, by librdkafka's names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub librdkafka: BTreeMap<String, String>,
@@ -344,6 +381,22 @@ pub struct Sink {
     pub topics: Vec<TopicPolicy>,
     /// How the producer batches.
     pub producer: Producer,
+}
+
+/// How to log in to Kafka.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Sasl {
+    /// User name and password.
+    #[serde(rename_all = "camelCase")]
+    Basic {
+        /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+        mechanism: String,
+        /// The two.
+        credentials: Credentials,
+    },
+    /// OAUTHBEARER with a token that somebody else renews.
+    Token(Value),
 }
 
 /// What may be done about the topics that match a pattern.

@@ -109,6 +109,8 @@ pub enum Reason {
     BrokerUnreachable,
     /// The broker refused the connection.
     BrokerRefused,
+    /// The broker's certificate is not trusted, or it does not accept the client's, or it does not speak TLS.
+    BrokerTlsFailed,
     /// The broker broke a rule of MQTT, or sent what this route cannot take.
     ProtocolError,
     /// The broker refused a subscription.
@@ -123,8 +125,10 @@ pub enum Reason {
     TakenOver,
     /// Kafka cannot be reached.
     KafkaUnreachable,
-    /// Kafka does not let this client write at all.
+    /// Kafka does not let this client in, or lets it write nothing at all.
     KafkaRefused,
+    /// Kafka's certificate is not trusted, or it does not accept the client's, or it does not speak TLS.
+    KafkaTlsFailed,
     /// A Kafka topic does not exist and may not be created.
     TopicMissing,
     /// A Kafka topic accepts records with fewer replicas than two.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use millrace_contract::{Lanes, Ordering, ProtocolVersion, Settings, SharedSubscriptions, VERSION};
 
-use super::{ConfigError, addresses, placement};
+use super::{ConfigError, addresses, placement, server_name};
 use crate::mqtt::SessionOptions;
 
 /// What all lanes of a route keep for as long as they run.
@@ -45,6 +45,7 @@ impl RoutePlan {
             route: format!("{}/{}", route.namespace, route.name).into(),
             session: SessionOptions {
                 addresses: addresses(broker)?,
+                server_name: server_name(broker),
                 client_id: format!("{client}-0"),
                 clean_start: false,
                 session_expiry_seconds: broker.session_expiry_seconds,

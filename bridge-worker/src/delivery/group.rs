@@ -1,12 +1,14 @@
 //! Membership of the consumer group: partitions come and go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use millrace_contract::Start;
 use millrace_contract::status::Reason;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -18,7 +20,7 @@ use tokio::sync::watch;
 use super::progress::Slot;
 use super::reader::commit;
 use super::shared::{Orders, Shared, Stop};
-use crate::kafka::log;
+use crate::kafka::{KafkaCredentials, log};
 use crate::survey::Surveys;
 
 /// How long Kafka may take to answer a question.
@@ -33,6 +35,7 @@ pub(super) struct Group {
     pub(super) name: String,
     pub(super) topics: Vec<String>,
     pub(super) start: Start,
+    pub(super) credentials: Arc<KafkaCredentials>,
     pub(super) shared: Arc<Shared>,
     pub(super) orders: watch::Receiver<Orders>,
     pub(super) surveys: Arc<Surveys>,
@@ -42,6 +45,21 @@ pub(super) struct Group {
 }
 
 impl Group {
+    /// For another member in the place of this one.
+    pub(super) fn again(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            topics: self.topics.clone(),
+            start: self.start,
+            credentials: Arc::clone(&self.credentials),
+            shared: Arc::clone(&self.shared),
+            orders: self.orders.clone(),
+            surveys: Arc::clone(&self.surveys),
+            paused: AtomicBool::new(false),
+            pending: Mutex::default(),
+        }
+    }
+
     /// Says whether Kafka is to send nothing; returns what was said before.
     pub(super) fn set_paused(&self, paused: bool) -> bool {
         self.paused.swap(paused, Ordering::AcqRel)
@@ -387,11 +405,14 @@ impl ConsumerContext for Group {
 }
 
 impl ClientContext for Group {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.credentials.bearer().token()
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AllBrokersDown) => self.shared.kafka.unreachable(reason),
-            _ => self.shared.kafka.trouble(reason),
-        }
+        self.shared.kafka.failed(&error, reason);
     }
 
     fn stats_raw(&self, statistics: &[u8]) {

@@ -8,7 +8,7 @@ use millrace_contract::{
 };
 use millrace_mapping::RecordMapper;
 
-use crate::config::{ConfigError, addresses};
+use crate::config::{ConfigError, addresses, server_name};
 use crate::mqtt::SessionOptions;
 
 /// Largest packet taken from the broker, in bytes: it only answers.
@@ -42,6 +42,7 @@ impl Plan {
             consumer,
             session: SessionOptions {
                 addresses: addresses(broker)?,
+                server_name: server_name(broker),
                 client_id: format!("{}-{}-out-{ordinal}", broker.client_id_prefix, route.session_id),
                 clean_start: true,
                 session_expiry_seconds: broker.session_expiry_seconds,

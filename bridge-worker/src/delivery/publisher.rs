@@ -18,7 +18,7 @@ use super::outgoing::{Failed, Outgoing, Step};
 use super::plan::{LivePlan, Plan};
 use super::shared::{Command, Orders, Shared};
 use super::window::Window;
-use crate::logins::Logins;
+use crate::credentials::Credentials;
 use crate::mqtt::Attempts;
 use ending::{Ended, Way};
 pub(super) use letters::Letters;
@@ -27,7 +27,7 @@ pub(super) use letters::Letters;
 pub(super) struct Publisher {
     pub(super) plan: Plan,
     pub(super) shared: Arc<Shared>,
-    pub(super) logins: Arc<Logins>,
+    pub(super) credentials: Arc<Credentials>,
     pub(super) orders: watch::Receiver<Orders>,
     pub(super) steps: mpsc::UnboundedReceiver<Vec<Step>>,
     pub(super) letters: Letters,
@@ -52,6 +52,10 @@ struct Runner {
     /// The next connection begins a new session: what the one of an earlier process has unfinished is none of this one's.
     begins: bool,
     attempts: Attempts,
+    /// The revision of the credentials that the connection was made with.
+    login: u64,
+    /// Since when that is not the one in use any more: the connection is to be made again.
+    outdated: Option<Instant>,
 }
 
 impl Publisher {
@@ -69,6 +73,8 @@ impl Publisher {
             drain_until: None,
             begins: true,
             attempts: Attempts::new(self.plan.protocol),
+            login: 0,
+            outdated: None,
             task: self,
         };
         runner.run().await;

@@ -38,6 +38,10 @@ const GLANCE: Duration = Duration::from_millis(20);
 
 /// Reads the route's topics as a member of its group.
 pub(super) struct Reader {
+    /// Without credentials of later.
+    config: ClientConfig,
+    /// The revision of the credentials that the consumer was made with.
+    entry: u64,
     consumer: BaseConsumer<Group>,
     shared: Arc<Shared>,
     orders: watch::Receiver<Orders>,
@@ -83,7 +87,7 @@ enum Becomes {
 impl Reader {
     /// A member of the group, which joins it when it runs.
     pub(super) fn new(
-        config: &ClientConfig,
+        config: ClientConfig,
         group: Group,
         shared: Arc<Shared>,
         orders: watch::Receiver<Orders>,
@@ -91,7 +95,9 @@ impl Reader {
     ) -> KafkaResult<Self> {
         let topics = group.topics.clone();
         Ok(Self {
+            entry: group.credentials.revision(),
             consumer: config.create_with_context(group)?,
+            config,
             shared,
             orders,
             steps,
@@ -104,10 +110,7 @@ impl Reader {
     /// Runs until it is told to end and the other thread has nothing more to say.
     pub(super) fn run(mut self) {
         self.shared.budget.reads_here();
-        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
-        if let Err(error) = self.consumer.subscribe(&topics) {
-            tracing::error!(%error, "cannot subscribe to the topics");
-        }
+        self.join();
         let mut full_since = None;
         let mut commit_at = Instant::now() + COMMIT;
         let mut live = Arc::clone(&self.orders.borrow_and_update().live);
@@ -122,6 +125,9 @@ impl Reader {
             // What stopped the route was mapped by a configuration of before, perhaps after the newest had come.
             if self.shared.is_stopped_before(live.revision) {
                 self.begin_again();
+            }
+            if self.entry != self.group().credentials.revision() {
+                self.renew();
             }
             let now = Instant::now();
             self.consumer
@@ -159,20 +165,54 @@ impl Reader {
     /// The record that stopped the route is to be mapped anew, and what follows it: all that has not arrived is read again,
     /// by leaving the group and coming back.
     fn begin_again(&mut self) {
+        if self.leave() {
+            self.shared.resume();
+            self.join();
+        }
+    }
+
+    /// Becomes another member of the group, made with the credentials that work now: librdkafka reads them once.
+    fn renew(&mut self) {
+        let group = self.group().again();
+        self.entry = group.credentials.revision();
+        let mut config = self.config.clone();
+        group.credentials.apply(&mut config);
+        match config.create_with_context(group) {
+            Ok(consumer) if self.leave() => {
+                self.consumer = consumer;
+                self.join();
+            }
+            Ok(_) => {}
+            // The connections there are go on.
+            Err(error) => {
+                tracing::error!(%error, "no member of the group can be made with the changed credentials")
+            }
+        }
+    }
+
+    /// Leaves the group. False: the route ends before nothing is held any more.
+    fn leave(&mut self) -> bool {
         self.batch = Batch::default();
         self.consumer.unsubscribe();
         // As long as it takes: what is held is not read again. Whatever ends it otherwise ends the route.
         while self.shared.progress().holds_any() {
             if self.shared.has_parted() || self.orders.borrow().command != Command::Run {
-                return;
+                return false;
             }
             self.consumer.poll(POLL);
         }
-        self.shared.resume();
+        true
+    }
+
+    fn join(&self) {
         let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
         if let Err(error) = self.consumer.subscribe(&topics) {
             tracing::error!(%error, "cannot subscribe to the topics");
         }
+    }
+
+    fn group(&self) -> &Group {
+        self.consumer.client().context()
     }
 
     /// Takes a record, or hands over those taken when there is none.
@@ -237,7 +277,7 @@ impl Reader {
         let Some(code) = error.rdkafka_error_code() else {
             return;
         };
-        self.shared.kafka.trouble(&error.to_string());
+        self.shared.kafka.failed(error, &error.to_string());
         let group = &self.consumer.client().context().name;
         let topics = self.topics.join(", ");
         let (reason, message) = match code {

@@ -52,7 +52,7 @@ pub(crate) struct Shared {
     ends_when_stopped: bool,
     /// A record has stopped the route.
     stopped: AtomicBool,
-    pub(crate) kafka: KafkaState,
+    pub(crate) kafka: Arc<KafkaState>,
     view: Mutex<View>,
 }
 
@@ -112,7 +112,7 @@ impl Shared {
             assignment: AtomicU64::new(0),
             ends_when_stopped,
             stopped: AtomicBool::new(false),
-            kafka: KafkaState::default(),
+            kafka: Arc::default(),
             view: Mutex::new(View {
                 ledger: Ledger::default(),
                 latency: Histogram::default(),

@@ -1,7 +1,9 @@
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -11,6 +13,7 @@ use rdkafka::producer::{DeliveryResult, ProducerContext};
 use super::error::FailureClass;
 use super::mailbox::Mailbox;
 use super::record::{Failure, OwnedRecord, Report};
+use super::security::Bearer;
 use super::state::KafkaState;
 
 /// So many statistics in a row without any broker: the producer will not find the cluster again.
@@ -24,11 +27,19 @@ pub(crate) struct Context {
     pub(super) fatal: AtomicBool,
     /// It is the one for records that must be a batch of their own: status is about the other.
     pub(super) alone: bool,
+    pub(super) bearer: Bearer,
     /// Statistics in a row that named no broker.
     pub(super) without_brokers: AtomicU32,
+    /// Kafka has given the producer its identifier.
+    pub(super) has_id: AtomicBool,
 }
 
 impl Context {
+    /// Whether it can write, as far as the statistics of some seconds ago say.
+    pub(super) fn has_id(&self) -> bool {
+        self.has_id.load(Ordering::Acquire)
+    }
+
     /// Whether the producer has no broker left, not even those it was told of. librdkafka 2.12 forgets them all
     /// when a broker that comes back from a long pause answers that the cluster has none, and may then cancel its
     /// own return to `bootstrap.servers`: nothing is tried any more.
@@ -38,11 +49,14 @@ impl Context {
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.bearer.token()
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AllBrokersDown) => self.state.unreachable(reason),
-            _ => self.state.trouble(reason),
-        }
+        self.state.failed(&error, reason);
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
@@ -50,6 +64,9 @@ impl ClientContext for Context {
             self.without_brokers.store(0, Ordering::Release);
         } else {
             self.without_brokers.fetch_add(1, Ordering::AcqRel);
+        }
+        if KafkaState::names_an_id(statistics) {
+            self.has_id.store(true, Ordering::Release);
         }
         if !self.alone {
             self.state.statistics(statistics);
@@ -84,6 +101,21 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
+/// Of a client whose connections say how Kafka can be reached.
+pub(crate) struct Reporting(pub(crate) Arc<KafkaState>);
+
+impl ClientContext for Reporting {
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.failed(&error, reason);
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+}
+
+impl ConsumerContext for Reporting {}
+
 impl ProducerContext for Context {
     type DeliveryOpaque = usize;
 
@@ -93,14 +125,21 @@ impl ProducerContext for Context {
             Ok(_) => Ok(()),
             Err((error, message)) => {
                 let code = error.rdkafka_error_code();
+                let class = code.map_or(FailureClass::Retry, FailureClass::of);
                 Err(Box::new(Failure {
-                    class: code.map_or(FailureClass::Retry, FailureClass::of),
+                    class,
                     at_once: self.fatal.load(Ordering::Acquire)
                         || matches!(
                             code,
                             Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
                         ),
-                    message: error.to_string(),
+                    message: match class {
+                        FailureClass::NotAuthorized => format!(
+                            "Kafka does not let this client write topic {:?}: {error}; grant its user Write and Describe on it",
+                            message.topic()
+                        ),
+                        _ => error.to_string(),
+                    },
                     record: owned(message),
                 }))
             }

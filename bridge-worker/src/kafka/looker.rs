@@ -1,6 +1,7 @@
 //! Looking at topics, and at the consumer groups of others. Writes nothing.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_librdkafka::groups::{self, Group, Position};
@@ -9,7 +10,7 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 
-use super::{ClientSettings, OptionsError, Quiet, consumer_config};
+use super::{ClientSettings, KafkaCredentials, OptionsError, Quiet, consumer_config};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// A group that is never joined, and has no offsets: see [`groups::committed`].
@@ -18,8 +19,9 @@ const GROUP: &str = "millrace.survey";
 /// Asks Kafka.
 pub(crate) struct Looker {
     config: ClientConfig,
-    /// Made when it is first needed, and anew after a question without an answer.
-    client: RefCell<Option<BaseConsumer<Quiet>>>,
+    credentials: Arc<KafkaCredentials>,
+    /// Made when it is first needed, and anew after a question without an answer, or with other credentials.
+    client: RefCell<Option<(u64, BaseConsumer<Quiet>)>>,
 }
 
 impl Looker {
@@ -32,6 +34,7 @@ impl Looker {
             .set("allow.auto.create.topics", "false");
         Ok(Self {
             config,
+            credentials: Arc::clone(&settings.credentials),
             client: RefCell::default(),
         })
     }
@@ -74,14 +77,20 @@ impl Looker {
     }
 
     fn ask<T>(&self, question: impl FnOnce(&BaseConsumer<Quiet>) -> KafkaResult<T>) -> KafkaResult<T> {
+        let revision = self.credentials.revision();
         let client = match self.client.take() {
-            Some(client) => client,
-            None => BaseConsumer::from_config_and_context(&self.config, Quiet)?,
+            Some((of, client)) if of == revision => client,
+            _ => {
+                let mut config = self.config.clone();
+                self.credentials.apply(&mut config);
+                BaseConsumer::from_config_and_context(&config, Quiet)?
+            }
         };
+        self.credentials.bearer().arm(client.client());
         let answer = question(&client);
         // What it has to say of its connections is not kept.
         while client.poll(Duration::ZERO).is_some() {}
-        self.client.replace(answer.is_ok().then_some(client));
+        self.client.replace(answer.is_ok().then_some((revision, client)));
         answer
     }
 }

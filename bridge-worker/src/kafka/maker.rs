@@ -1,7 +1,7 @@
 //! Creating topics, as far as the sink allows it.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use millrace_contract::{Create, TopicPolicy};
@@ -13,7 +13,7 @@ use rdkafka::admin::{
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 
-use super::Quiet;
+use super::{KafkaCredentials, Quiet};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -26,9 +26,10 @@ type Admin = AdminClient<Quiet>;
 pub(crate) struct TopicMaker {
     policies: Policies,
     config: ClientConfig,
-    /// `None` behind a request without an answer: the next is made by another client. One whose cluster was away can
-    /// have lost all its brokers, and then finds none again.
-    admin: Mutex<Option<Admin>>,
+    credentials: Arc<KafkaCredentials>,
+    /// Made with the credentials of that revision. `None` behind a request without an answer: the next is made by another
+    /// client. One whose cluster was away can have lost all its brokers, and then finds none again.
+    admin: Mutex<Option<(u64, Admin)>>,
     runtime: tokio::runtime::Runtime,
     /// Topics created so far, by the index of their policy.
     created: Mutex<HashMap<usize, u32>>,
@@ -50,7 +51,11 @@ pub(crate) enum Made {
 impl TopicMaker {
     /// # Errors
     /// When librdkafka refuses the settings or the system gives no runtime.
-    pub(crate) fn new(policies: Policies, config: &ClientConfig) -> Result<Self, KafkaError> {
+    pub(crate) fn new(
+        policies: Policies,
+        config: &ClientConfig,
+        credentials: Arc<KafkaCredentials>,
+    ) -> Result<Self, KafkaError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -58,7 +63,11 @@ impl TopicMaker {
         Ok(Self {
             policies,
             config: config.clone(),
-            admin: Mutex::new(Some(Admin::from_config_and_context(config, Quiet)?)),
+            admin: Mutex::new(Some((
+                credentials.revision(),
+                Admin::from_config_and_context(config, Quiet)?,
+            ))),
+            credentials,
             runtime,
             created: Mutex::default(),
         })
@@ -180,12 +189,18 @@ impl TopicMaker {
 
     fn ask<T>(&self, request: impl AsyncFnOnce(&Admin) -> KafkaResult<T>) -> KafkaResult<T> {
         let mut kept = self.admin.lock().unwrap_or_else(PoisonError::into_inner);
+        let revision = self.credentials.revision();
         let admin = match kept.take() {
-            Some(admin) => admin,
-            None => Admin::from_config_and_context(&self.config, Quiet)?,
+            Some((of, admin)) if of == revision => admin,
+            _ => {
+                let mut config = self.config.clone();
+                self.credentials.apply(&mut config);
+                Admin::from_config_and_context(&config, Quiet)?
+            }
         };
+        self.credentials.bearer().arm(admin.inner());
         let answer = self.runtime.block_on(request(&admin));
-        *kept = answer.is_ok().then_some(admin);
+        *kept = answer.is_ok().then_some((revision, admin));
         answer
     }
 }
@@ -204,6 +219,8 @@ fn new_topic<'a>(name: &'a str, policy: &'a TopicPolicy) -> NewTopic<'a> {
 
 #[cfg(test)]
 mod tests {
+    use millrace_contract::{Compression, Producer, Sink};
+
     use super::*;
 
     #[test]
@@ -219,7 +236,19 @@ mod tests {
             replication_factor: 1,
             config: Default::default(),
         };
-        let maker = TopicMaker::new(vec![(pattern, policy)], &config).expect("a maker");
+        let sink = Sink {
+            bootstrap_servers: Vec::new(),
+            tls: None,
+            sasl: None,
+            librdkafka: Default::default(),
+            topics: Vec::new(),
+            producer: Producer {
+                linger_ms: 0,
+                compression: Compression::None,
+            },
+        };
+        let credentials = KafkaCredentials::read(&sink).expect("nothing to read");
+        let maker = TopicMaker::new(vec![(pattern, policy)], &config, credentials).expect("a maker");
         let has_client = || {
             let kept = maker.admin.lock().expect("no panic under it");
             kept.is_some()

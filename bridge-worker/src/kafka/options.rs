@@ -1,10 +1,15 @@
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_contract::{Compression, Document, Settings, Sink};
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use thiserror::Error;
+
+use super::security::KafkaCredentials;
+use crate::certificates::CertificatesError;
+use crate::value::Unreadable;
 
 /// The largest batch, in bytes, where no topic takes less: under Kafka's default `max.message.bytes` of 1,048,588,
 /// because librdkafka never splits a batch that a topic refuses.
@@ -44,6 +49,14 @@ pub enum OptionsError {
     /// A setting that the worker keeps to itself.
     #[error("sink.librdkafka.{0}: the worker sets this itself, because a guarantee depends on it; remove it")]
     Reserved(String),
+    /// What logging in needs cannot be read.
+    #[error(
+        "cannot read the credentials: {0}; check the Secret that the KafkaSink's spec.sasl names, and its keys"
+    )]
+    Credentials(#[from] Unreadable),
+    /// No TLS can be made of what was read.
+    #[error("KafkaSink: {0}")]
+    Certificates(#[from] CertificatesError),
     /// librdkafka does not know the setting, or not the value.
     #[error("sink.librdkafka: librdkafka refuses the settings")]
     Invalid(#[from] rdkafka::error::KafkaError),
@@ -53,6 +66,7 @@ pub enum OptionsError {
 #[derive(Clone)]
 pub(crate) struct ClientSettings {
     pub(crate) sink: Sink,
+    pub(crate) credentials: Arc<KafkaCredentials>,
     /// The client's name in Kafka's logs and quotas.
     pub(crate) client_id: String,
     /// Largest payload of a message, in bytes.
@@ -61,18 +75,25 @@ pub(crate) struct ClientSettings {
 
 impl ClientSettings {
     /// What a route's producer is made from.
-    pub(crate) fn of(document: &Document) -> Self {
+    ///
+    /// # Errors
+    /// When what they come in with cannot be read.
+    pub(crate) fn of(document: &Document) -> Result<Self, OptionsError> {
         Self::for_route(&document.settings, document.live.max_message_bytes)
     }
 
     /// What a route's clients are made from.
-    pub(crate) fn for_route(settings: &Settings, max_message_bytes: u64) -> Self {
+    ///
+    /// # Errors
+    /// When what they come in with cannot be read.
+    pub(crate) fn for_route(settings: &Settings, max_message_bytes: u64) -> Result<Self, OptionsError> {
         let route = &settings.route;
-        Self {
+        Ok(Self {
             sink: settings.sink.clone(),
+            credentials: KafkaCredentials::read(&settings.sink)?,
             client_id: format!("millrace-{}-{}", route.namespace, route.name),
             max_message_bytes,
-        }
+        })
     }
 }
 
@@ -130,6 +151,7 @@ pub(crate) fn client_config(
     ] {
         config.set(name, value);
     }
+    settings.credentials.apply(&mut config);
     for (name, value) in &sink.librdkafka {
         if RESERVED.contains(&name.as_str()) {
             return Err(OptionsError::Reserved(name.clone()));
@@ -200,6 +222,7 @@ pub(crate) fn consumer_config(
     ] {
         config.set(name, value);
     }
+    settings.credentials.apply(&mut config);
     for (name, value) in &sink.librdkafka {
         let is_reserved = |list: &[&str]| list.contains(&name.as_str());
         if is_reserved(&RESERVED) || is_reserved(&RESERVED_OF_CONSUMERS) {

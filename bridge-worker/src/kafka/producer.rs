@@ -22,6 +22,11 @@ const POLL: Duration = Duration::from_micros(50_100);
 const STATISTICS_MS: &str = "2000";
 /// A producer that has lived so long works.
 const STEADY: Duration = Duration::from_secs(10);
+/// How long a new producer may take to get ready, and to learn of a topic.
+const WARM_UP: Duration = Duration::from_secs(10);
+const METADATA: Duration = Duration::from_secs(2);
+/// How long a producer whose credentials are replaced may take to send what it has.
+const FLUSH: Duration = Duration::from_secs(2);
 /// Batches of reports a lane takes before it goes on reading.
 const MAX_BATCHES: usize = 64;
 
@@ -42,11 +47,24 @@ pub(crate) struct Producer {
     batch_bytes: AtomicU64,
     /// Larger messages are to be taken than those it was made for.
     outgrown: AtomicBool,
+    /// To take over: made with other credentials.
+    next: Mutex<Option<Arc<Native>>>,
     replaced: AtomicU64,
     stop: AtomicBool,
     /// Lanes that serve librdkafka's reports themselves just now.
     serving_lanes: AtomicUsize,
     poll_thread: OnceLock<Thread>,
+}
+
+/// Why a librdkafka producer is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// It can do nothing more.
+    Failed,
+    /// It was made for other batches or messages.
+    Outgrown,
+    /// It was made with other credentials.
+    Renewed,
 }
 
 impl Producer {
@@ -72,6 +90,7 @@ impl Producer {
             alone: Mutex::new(None),
             batch_bytes: AtomicU64::new(batch_bytes),
             outgrown: AtomicBool::new(false),
+            next: Mutex::default(),
             replaced: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             serving_lanes: AtomicUsize::new(0),
@@ -100,6 +119,38 @@ impl Producer {
             *lock(&self.alone) = None;
             self.outgrown.store(true, Ordering::Release);
         }
+    }
+
+    /// Has a new librdkafka producer take over, with what the settings are made with now. Returns once it is ready to: from
+    /// its first record on a new one needs an identifier and metadata, which takes a second.
+    ///
+    /// # Errors
+    /// When there can be none.
+    pub(crate) fn renew(&self) -> Result<(), OptionsError> {
+        let settings = lock(&self.settings).clone();
+        let new = native(
+            &settings,
+            self.topics.batch_bytes(),
+            false,
+            &self.mailboxes,
+            &self.state,
+        )?;
+        let until = Instant::now() + WARM_UP;
+        while !new.context().has_id() && Instant::now() < until && !self.has_stopped() {
+            new.poll(POLL);
+        }
+        for topic in self.topics.names() {
+            // What it does not know now it asks for later.
+            new.client().fetch_metadata(Some(&topic), METADATA).ok();
+        }
+        *lock(&self.alone) = None;
+        *lock(&self.next) = Some(new);
+        Ok(())
+    }
+
+    /// Whether it has been told to end.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
     }
 
     /// Fatal errors survived.
@@ -180,12 +231,14 @@ impl Producer {
                 if born.elapsed() >= STEADY {
                     backoff.reset();
                 }
-                self.replace(&native, true);
+                self.replace(&native, Why::Failed, None);
                 (born, patience) = (Instant::now(), backoff.next());
             } else if self.topics.batch_bytes() < self.batch_bytes.load(Ordering::Relaxed)
                 || self.outgrown.swap(false, Ordering::AcqRel)
             {
-                self.replace(&native, false);
+                self.replace(&native, Why::Outgrown, None);
+            } else if let Some(next) = lock(&self.next).take() {
+                self.replace(&native, Why::Renewed, Some(next));
             }
             // Given up, it reports what it held; the lanes send that through another.
             let given_up = lock(&self.alone).take_if(|native| has_failed(native));
@@ -195,11 +248,11 @@ impl Producer {
 
     /// Puts a new librdkafka producer in the place of `old`. All of the old one's reports are in the mailboxes
     /// before the new one takes records, so that what is sent again keeps its place.
-    fn replace(&self, old: &Arc<Native>, fatal: bool) {
+    fn replace(&self, old: &Arc<Native>, why: Why, next: Option<Arc<Native>>) {
         self.paused.store(true, Ordering::Release);
         // No lane is in the middle of a call once this lock has been had.
         drop(self.native.write().unwrap_or_else(PoisonError::into_inner));
-        if fatal {
+        if why == Why::Failed {
             let (code, reason) = old.client().fatal_error().unwrap_or((
                 RDKafkaErrorCode::AllBrokersDown,
                 "it has lost sight of the cluster".into(),
@@ -209,31 +262,38 @@ impl Producer {
             }
             tracing::warn!(%code, reason, "the Kafka producer failed for good: a new one takes over");
             old.purge(PurgeConfig::default().queue().inflight());
-        } else {
+        } else if why == Why::Outgrown {
             tracing::info!(
                 batch_bytes = self.topics.batch_bytes(),
                 "a topic takes smaller batches, or the route larger messages: a new Kafka producer takes over"
             );
         }
+        let started = Instant::now();
         while old.in_flight_count() > 0 && !self.stop.load(Ordering::Acquire) {
-            old.poll(Duration::from_millis(10));
-            if !fatal && has_failed(old) {
+            old.poll(Duration::from_millis(1));
+            // Credentials of before may not be taken any more: what they have not sent goes with the new ones.
+            let is_hopeless = why == Why::Renewed && started.elapsed() >= FLUSH;
+            if is_hopeless || (why != Why::Failed && has_failed(old)) {
                 old.purge(PurgeConfig::default().queue().inflight());
             }
         }
         let bytes = self.topics.batch_bytes();
         let settings = lock(&self.settings).clone();
-        match native(&settings, bytes, false, &self.mailboxes, &self.state) {
+        let make = || native(&settings, bytes, false, &self.mailboxes, &self.state);
+        match next.map_or_else(make, Ok) {
             Ok(new) => {
                 *self.native.write().unwrap_or_else(PoisonError::into_inner) = new;
                 self.batch_bytes.store(bytes, Ordering::Relaxed);
-                if fatal {
+                if why == Why::Failed {
                     self.replaced.fetch_add(1, Ordering::Relaxed);
                 }
                 self.paused.store(false, Ordering::Release);
             }
             // The same settings made a producer before: what fails now is the system, so try again.
-            Err(error) => tracing::error!(%error, "cannot make a new Kafka producer"),
+            Err(error) => {
+                tracing::error!(%error, "cannot make a new Kafka producer");
+                self.outgrown.store(true, Ordering::Release);
+            }
         }
         self.mailboxes.iter().for_each(Mailbox::wake);
     }
@@ -295,7 +355,9 @@ fn native(
         state: Arc::clone(state),
         fatal: AtomicBool::new(false),
         alone,
+        bearer: settings.credentials.bearer().clone(),
         without_brokers: AtomicU32::new(0),
+        has_id: AtomicBool::new(false),
     };
     Ok(Arc::new(Native::from_config_and_context(&config, context)?))
 }

@@ -3,7 +3,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use millrace_contract::status::{Problem, Reason};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use serde::Deserialize;
+
+use super::trouble::Trouble;
 
 /// Statistics intervals (of 2 s) a partition may stand still before it is called stalled.
 const STALLED_AFTER: u32 = 5;
@@ -29,10 +32,10 @@ impl Default for KafkaState {
 #[derive(Debug, Default)]
 struct Inner {
     answered: bool,
-    unreachable: Option<String>,
+    unreachable: bool,
     /// Why Kafka gives the producer no identifier, without which it cannot write.
     refused: Option<String>,
-    trouble: String,
+    trouble: Option<Trouble>,
     partitions: HashMap<(String, i32), Progress>,
 }
 
@@ -43,12 +46,19 @@ struct Progress {
     leader: i32,
 }
 
+impl Inner {
+    fn trouble(&mut self, new: Trouble) {
+        self.trouble = Some(Trouble::or_newer(self.trouble.take(), new));
+    }
+}
+
 impl KafkaState {
     /// Kafka has answered.
     pub(crate) fn answered(&self) {
         let mut inner = self.lock();
         inner.answered = true;
-        if inner.unreachable.take().is_some() {
+        inner.trouble = None;
+        if std::mem::take(&mut inner.unreachable) {
             tracing::info!("Kafka answers again");
         }
     }
@@ -58,21 +68,20 @@ impl KafkaState {
         self.lock().answered
     }
 
-    /// No broker can be reached.
-    pub(crate) fn unreachable(&self, reason: &str) {
+    /// librdkafka reports an error: that no broker is left, or what is no verdict yet.
+    pub(crate) fn failed(&self, error: &KafkaError, text: &str) {
+        let trouble = Trouble::of(error, text);
         let mut inner = self.lock();
-        if inner.unreachable.is_none() {
-            let why = if inner.trouble.is_empty() {
-                reason
-            } else {
-                inner.trouble.as_str()
-            }
-            .to_owned();
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            inner.trouble(trouble);
+            return;
+        }
+        let trouble = inner.trouble.get_or_insert(trouble).clone();
+        if !std::mem::replace(&mut inner.unreachable, true) {
             tracing::warn!(
-                reason = why,
+                reason = trouble.text(),
                 "Kafka cannot be reached; messages wait where they come from"
             );
-            inner.unreachable = Some(why);
         }
     }
 
@@ -82,9 +91,21 @@ impl KafkaState {
         self.lock().refused.get_or_insert_with(|| reason.to_owned());
     }
 
-    /// librdkafka reports an error that is no verdict yet.
-    pub(crate) fn trouble(&self, reason: &str) {
-        reason.clone_into(&mut self.lock().trouble);
+    /// Whether a look at TLS could tell more of what is wrong.
+    pub(crate) fn could_be_tls(&self) -> bool {
+        let inner = self.lock();
+        let trouble = inner.trouble.as_ref();
+        (inner.unreachable || !inner.answered) && trouble.is_some_and(Trouble::could_be_tls)
+    }
+
+    /// A look at TLS has told more.
+    pub(crate) fn diagnosed(&self, text: String) {
+        self.lock().trouble(Trouble::diagnosed(text));
+    }
+
+    /// A question was not answered.
+    pub(crate) fn silent(&self, text: &str) {
+        self.lock().trouble(Trouble::silence(text));
     }
 
     /// Takes librdkafka's statistics.
@@ -98,6 +119,12 @@ impl KafkaState {
     /// Whether librdkafka's statistics name a broker, reachable or not.
     pub(crate) fn names_a_broker(json: &[u8]) -> bool {
         serde_json::from_slice::<Statistics>(json).map_or(true, |statistics| !statistics.brokers.is_empty())
+    }
+
+    /// Whether librdkafka's statistics say that the producer has its identifier.
+    pub(crate) fn names_an_id(json: &[u8]) -> bool {
+        serde_json::from_slice::<Statistics>(json)
+            .is_ok_and(|statistics| statistics.eos.idemp_state == "Assigned")
     }
 
     fn apply(&self, statistics: Statistics) {
@@ -135,12 +162,16 @@ impl KafkaState {
     /// What is wrong on the way to Kafka.
     pub(crate) fn problems(&self, servers: &str) -> Vec<Problem> {
         let inner = self.lock();
-        if let Some(reason) = &inner.unreachable {
+        if let Some(trouble) = inner.trouble.as_ref().filter(|_| inner.unreachable) {
+            let what = match trouble.reason() {
+                Reason::KafkaUnreachable => format!("no Kafka broker of {servers} can be reached"),
+                _ => format!("Kafka at {servers} cannot be used"),
+            };
             return vec![Problem {
-                reason: Reason::KafkaUnreachable,
+                reason: trouble.reason(),
                 message: format!(
-                    "no Kafka broker of {servers} can be reached: {reason}; nothing is lost, messages wait \
-                     where they come from: check the KafkaSink's spec.bootstrapServers and the network"
+                    "{what}: {}",
+                    trouble.told("; nothing is lost, messages wait where they come from")
                 ),
             }];
         }
@@ -155,15 +186,17 @@ impl KafkaState {
             }];
         }
         if !inner.answered {
-            if inner.trouble.is_empty() && self.started.elapsed() < FIRST_ANSWER {
+            let silence = Trouble::silence("");
+            let trouble = inner.trouble.as_ref().unwrap_or(&silence);
+            if *trouble == silence && self.started.elapsed() < FIRST_ANSWER {
                 return Vec::new();
             }
             return vec![Problem {
-                reason: Reason::KafkaUnreachable,
+                reason: trouble.reason(),
                 message: format!(
-                    "Kafka at {servers} has not answered yet{}{}: check the KafkaSink's spec.bootstrapServers and the network",
-                    if inner.trouble.is_empty() { "" } else { ": " },
-                    inner.trouble
+                    "Kafka at {servers} has not answered yet{}{}",
+                    if trouble.text().is_empty() { "" } else { ": " },
+                    trouble.told("")
                 ),
             }];
         }
@@ -286,8 +319,11 @@ mod tests {
     #[test]
     fn unreachable_ends_when_a_broker_is_up_again() {
         let state = KafkaState::default();
-        state.trouble("connect refused");
-        state.unreachable("all down");
+        state.failed(
+            &KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure),
+            "connect refused",
+        );
+        state.failed(&KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "all down");
         assert!(state.problems("k:9092")[0].message.contains("connect refused"));
         state.statistics(&statistics(0, 0));
         assert_eq!(state.problems("k:9092"), []);

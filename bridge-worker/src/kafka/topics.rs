@@ -206,7 +206,7 @@ impl TopicKeeper {
         {
             Ok(metadata) => metadata.brokers().len(),
             Err(error) => {
-                self.state.trouble(&error.to_string());
+                self.state.silent(&error.to_string());
                 return false;
             }
         };
@@ -258,7 +258,7 @@ impl TopicKeeper {
         let metadata = match native.client().fetch_metadata(Some(name), TIMEOUT) {
             Ok(metadata) => metadata,
             Err(error) => {
-                self.state.trouble(&error.to_string());
+                self.state.silent(&error.to_string());
                 return (Topic::default(), None);
             }
         };
@@ -309,7 +309,7 @@ impl TopicKeeper {
                 ..Topic::default()
             },
             Made::Trouble(error) => {
-                self.state.trouble(&error);
+                self.state.silent(&error);
                 Topic::default()
             }
         }

@@ -21,21 +21,21 @@ impl Runner {
         let mut session = self.task.plan.session.clone();
         session.max_message_bytes = self.max_message_bytes();
         session.clean_start = self.leaving == Leaving::Overwriting;
-        let login = self.task.logins.for_attempt(self.attempts.login_refused());
+        let access = self.task.credentials.for_attempt(self.attempts.login_refused());
         let version = self.attempts.version();
         let mut orders = self.task.orders.clone();
         let attempt = async {
-            let login = login?;
-            let (connection, granted) = connect(&session, login.0.as_ref(), version).await?;
-            Ok((connection, granted, login))
+            let access = access?;
+            let (connection, granted) = connect(&session, &access, version).await?;
+            Ok((connection, granted, access))
         };
         let outcome = tokio::select! {
             outcome = attempt => outcome,
             _ = orders.wait_for(|orders| !orders.command.connects()) => return Err(Duration::ZERO),
         };
-        let (mut connection, granted, login) = outcome.map_err(|error| self.not_connected(&error))?;
+        let (mut connection, granted, access) = outcome.map_err(|error| self.not_connected(&error))?;
         self.attempts.connected(granted.version);
-        let login = self.task.logins.has_worked(login);
+        let login = self.task.credentials.has_worked(access);
         self.task.lane.connected(granted.session_present);
         let asked = (granted.version == Version::V5).then_some(session.receive_maximum);
         let before = self.task.lane.seen(Instant::now(), true);

@@ -2,9 +2,6 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::oversized::{self, MAX_HEADER, Oversized};
@@ -12,6 +9,7 @@ use super::packet::{self, Goodbye, Inbound, PacketError, Publish, Version};
 use super::plain::Plain;
 use super::publish::Answer;
 use super::reasons::{AGAIN, advice, meaning};
+use super::transport::Transport;
 use super::wire::{FixedHeader, Peek};
 use crate::pipeline::{Ack, Acks, Received};
 
@@ -75,7 +73,7 @@ pub(crate) enum Ended {
 /// A connection to a broker: bytes in both directions, packets, and the keep-alive.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
+    transport: Transport,
     version: Version,
     inbound: BytesMut,
     /// Bytes at the start of `inbound` that belong to the packet given last.
@@ -100,10 +98,10 @@ impl Acks for Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, version: Version, max_message_bytes: usize) -> Self {
+    pub(super) fn new(transport: Transport, version: Version, max_message_bytes: usize) -> Self {
         let now = Instant::now();
         Self {
-            stream,
+            transport,
             version,
             inbound: BytesMut::new(),
             given: 0,
@@ -198,7 +196,7 @@ impl Connection {
     /// Reads what is there without waiting; `None` when nothing is. Zero: the broker has closed.
     pub(crate) fn try_read(&mut self) -> io::Result<Option<usize>> {
         self.reserve();
-        match self.stream.try_read_buf(&mut self.inbound) {
+        match self.transport.try_read(&mut self.inbound) {
             Ok(bytes) => {
                 self.heard();
                 Ok(Some(bytes))
@@ -210,10 +208,12 @@ impl Connection {
 
     /// Reads, waiting until something is there. Zero: the broker has closed.
     pub(crate) async fn read(&mut self) -> io::Result<usize> {
-        self.reserve();
-        let bytes = self.stream.read_buf(&mut self.inbound).await?;
-        self.heard();
-        Ok(bytes)
+        loop {
+            if let Some(bytes) = self.try_read()? {
+                return Ok(bytes);
+            }
+            self.readable().await?;
+        }
     }
 
     fn reserve(&mut self) {
@@ -228,11 +228,11 @@ impl Connection {
     }
 
     pub(crate) async fn readable(&self) -> io::Result<()> {
-        self.stream.readable().await
+        self.transport.readable().await
     }
 
     pub(crate) async fn writable(&self) -> io::Result<()> {
-        self.stream.writable().await
+        self.transport.writable().await
     }
 
     /// Whether so much waits to be written that nothing more should be read: a broker that sends without reading
@@ -243,13 +243,13 @@ impl Connection {
 
     /// Whether something waits to be written.
     pub(crate) fn has_unsent(&self) -> bool {
-        !self.out.is_empty()
+        !self.out.is_empty() || self.transport.has_unsent()
     }
 
     /// Writes as much as the socket takes without waiting.
     pub(crate) fn try_flush(&mut self) -> io::Result<()> {
         while !self.out.is_empty() {
-            match self.stream.try_write(&self.out) {
+            match self.transport.try_write(&self.out) {
                 Ok(bytes) => {
                     drop(self.out.split_to(bytes));
                     self.last_sent = Instant::now();
@@ -258,13 +258,19 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        match self.transport.try_flush() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            flushed => flushed,
+        }
     }
 
     /// Writes all, waiting for the socket.
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
-        self.stream.write_all_buf(&mut self.out).await?;
-        self.last_sent = Instant::now();
+        self.try_flush()?;
+        while self.has_unsent() {
+            self.writable().await?;
+            self.try_flush()?;
+        }
         Ok(())
     }
 
@@ -331,9 +337,10 @@ impl Connection {
         version.disconnect(&mut self.out, goodbye);
         let goodbye = async {
             self.flush().await?;
-            self.stream.shutdown().await?;
-            let mut rest = vec![0; 64 * 1024];
-            while self.stream.read(&mut rest).await? > 0 {}
+            self.transport.say_end().await?;
+            while self.read().await? > 0 {
+                self.inbound.clear();
+            }
             io::Result::Ok(())
         };
         match timeout(GOODBYE, goodbye).await {

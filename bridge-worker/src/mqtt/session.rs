@@ -1,23 +1,37 @@
-//! The handshake: TCP, CONNECT, CONNACK.
+//! The handshake: TCP and what is on it, CONNECT, CONNACK.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use millrace_contract::status::Reason;
 use rumqttc::mqttbytes::v4;
 use rumqttc::v5::mqttbytes::v5;
+use rustls::pki_types::ServerName;
 use thiserror::Error;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
+use super::access::{Access, Login};
 use super::connection::Connection;
-use super::login::Login;
 use super::packet::{ConnAck, Inbound, PacketError, Version};
+use super::transport::{Transport, explain_websocket};
+use crate::certificates::{CertificatesError, Peer, explain};
+use crate::config::Address;
+use crate::value::Unreadable;
 
 /// How long connecting, and waiting for CONNACK, may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+const BROKER: Peer = Peer {
+    who: "the broker",
+    kind: "MqttBroker",
+    addresses: "spec.urls",
+    other_name: "set spec.tls.serverName to one",
+};
 
 /// The first byte of a CONNACK.
 const CONNACK: u8 = 0x20;
@@ -34,8 +48,10 @@ const NOT_AUTHORIZED: u8 = 0x87;
 /// What a client asks of its broker in CONNECT.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionOptions {
-    /// Host and port, tried in order.
-    pub(crate) addresses: Vec<(String, u16)>,
+    /// Tried in order.
+    pub(crate) addresses: Vec<Address>,
+    /// The name that certificates must have. Absent: the address' host.
+    pub(crate) server_name: Option<String>,
     pub(crate) client_id: String,
     /// Whether what the broker may hold for this client id is thrown away. Never for a lane: the session is what makes
     /// a crash lose nothing.
@@ -75,16 +91,19 @@ pub(crate) enum ConnectError {
         "cannot connect to {address}: {source}; check the MqttBroker's spec.urls, the port, and the network in between"
     )]
     Unreachable { address: String, source: io::Error },
+    #[error("no TLS with {address}: {why}")]
+    Tls { address: String, why: String },
+    #[error("{address} does not speak WebSocket: {why}")]
+    WebSocket { address: String, why: String },
     #[error(
-        "{address} does not answer: no CONNACK within {} s; check that an MQTT broker listens there, without TLS",
+        "{address} does not answer: no CONNACK within {} s; check that an MQTT broker listens there, {how}",
         TIMEOUT.as_secs()
     )]
-    Silent { address: String },
+    Silent { address: String, how: Layers },
     #[error(
-        "{address} closed the connection instead of answering CONNECT; check that an MQTT broker listens there, \
-         without TLS"
+        "{address} closed the connection instead of answering CONNECT; check that an MQTT broker listens there, {how}"
     )]
-    Closed { address: String },
+    Closed { address: String, how: Layers },
     #[error("{address} refused the connection: {reason} ({code:#04x}); {}", advice(*.code))]
     Refused {
         address: String,
@@ -96,9 +115,35 @@ pub(crate) enum ConnectError {
     )]
     Protocol { address: String, source: PacketError },
     #[error(
-        "cannot read the credentials: {place}: {source}; check the Secret that the MqttBroker's spec.auth names, and its keys"
+        "cannot read the credentials: {0}; check the Secret that the MqttBroker's spec.auth names, and its keys"
     )]
-    Credentials { place: String, source: io::Error },
+    Credentials(Unreadable),
+    #[error("MqttBroker: {0}")]
+    Certificates(#[from] CertificatesError),
+}
+
+/// What is between MQTT and TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layers {
+    has_tls: bool,
+    has_websocket: bool,
+    shows_certificate: bool,
+}
+
+impl fmt::Display for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.has_tls, self.has_websocket) {
+            (false, false) => "without TLS",
+            (false, true) => "in WebSockets without TLS",
+            (true, false) => "with TLS",
+            (true, true) => "in WebSockets with TLS",
+        })?;
+        match (self.has_tls, self.shows_certificate) {
+            (true, false) => f.write_str(", and that it wants no client certificate"),
+            (true, true) => f.write_str(", and that it takes the client certificate"),
+            (false, _) => Ok(()),
+        }
+    }
 }
 
 /// What to do about a CONNECT that was refused with this code.
@@ -131,17 +176,20 @@ impl ConnectError {
         }
     }
 
-    /// Whether the broker answered, and said no.
+    /// Whether the broker answered, and said no, or is not to be trusted: with another access it may be otherwise.
     pub(crate) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused { .. })
+        matches!(
+            self,
+            Self::Refused { .. } | Self::Tls { .. } | Self::Certificates(_)
+        )
     }
 
     /// The word for it in status.
     pub(crate) fn reason(&self) -> Reason {
-        if self.is_refusal() {
-            Reason::BrokerRefused
-        } else {
-            Reason::BrokerUnreachable
+        match self {
+            Self::Refused { .. } => Reason::BrokerRefused,
+            Self::Tls { .. } | Self::Certificates(_) => Reason::BrokerTlsFailed,
+            _ => Reason::BrokerUnreachable,
         }
     }
 }
@@ -149,13 +197,12 @@ impl ConnectError {
 /// Connects to the first address that accepts, in the given version of MQTT.
 pub(crate) async fn connect(
     options: &SessionOptions,
-    login: Option<&Login>,
+    access: &Access,
     version: Version,
 ) -> Result<(Connection, Granted), ConnectError> {
     let mut last = None;
-    for (host, port) in &options.addresses {
-        let address = format!("{host}:{port}");
-        match connect_to(options, version, login, host, *port, &address).await {
+    for address in &options.addresses {
+        match connect_to(options, version, access, address).await {
             Err(
                 error @ (ConnectError::Unresolved { .. }
                 | ConnectError::Unreachable { .. }
@@ -173,32 +220,18 @@ pub(crate) async fn connect(
 async fn connect_to(
     options: &SessionOptions,
     version: Version,
-    login: Option<&Login>,
-    host: &str,
-    port: u16,
-    address: &str,
+    access: &Access,
+    to: &Address,
 ) -> Result<(Connection, Granted), ConnectError> {
-    let address = || address.to_owned();
-    let unreachable = |source| ConnectError::Unreachable {
-        address: address(),
-        source,
+    let address = || to.to_string();
+    let how = Layers {
+        has_tls: to.has_tls,
+        has_websocket: to.path.is_some(),
+        shows_certificate: access.shows_certificate(),
     };
-    let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s");
-    let found: Vec<SocketAddr> = timeout(TIMEOUT, lookup_host((host, port)))
-        .await
-        .unwrap_or_else(|_| Err(late()))
-        .map_err(|source| ConnectError::Unresolved {
-            address: address(),
-            source,
-        })?
-        .collect();
-    let stream = timeout(TIMEOUT, TcpStream::connect(&found[..]))
-        .await
-        .unwrap_or_else(|_| Err(late()))
-        .map_err(unreachable)?;
-    stream.set_nodelay(true).map_err(unreachable)?;
-    let mut connection = Connection::new(stream, version, options.max_message_bytes);
-    write_connect(options, version, login, connection.out());
+    let transport = open(options, access, to).await?;
+    let mut connection = Connection::new(transport, version, options.max_message_bytes);
+    write_connect(options, version, access.login(), connection.out());
     let handshake = async {
         loop {
             connection.flush().await?;
@@ -217,9 +250,22 @@ async fn connect_to(
     let asked = Instant::now();
     let packet = timeout(TIMEOUT, handshake)
         .await
-        .map_err(|_| ConnectError::Silent { address: address() })?
+        .map_err(|_| ConnectError::Silent {
+            address: address(),
+            how,
+        })?
         .map_err(|error| match error {
-            Handshake::Closed | Handshake::Io(_) => ConnectError::Closed { address: address() },
+            // With TLS 1.3 a server says only now what it thinks of the certificate.
+            Handshake::Io(error) if let Some(why) = explain(&error, how.shows_certificate, &BROKER) => {
+                ConnectError::Tls {
+                    address: address(),
+                    why,
+                }
+            }
+            Handshake::Closed | Handshake::Io(_) => ConnectError::Closed {
+                address: address(),
+                how,
+            },
             Handshake::Packet(source) => ConnectError::Protocol {
                 address: address(),
                 source,
@@ -241,6 +287,62 @@ async fn connect_to(
     let granted = granted(options, version, asked.elapsed(), &ack);
     connection.set_keep_alive(granted.keep_alive);
     Ok((connection, granted))
+}
+
+/// Connects, in all layers below MQTT.
+async fn open(options: &SessionOptions, access: &Access, to: &Address) -> Result<Transport, ConnectError> {
+    let address = || to.to_string();
+    let unreachable = |source| ConnectError::Unreachable {
+        address: address(),
+        source,
+    };
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s");
+    let found: Vec<SocketAddr> = timeout(TIMEOUT, lookup_host((to.host.as_str(), to.port)))
+        .await
+        .unwrap_or_else(|_| Err(late()))
+        .map_err(|source| ConnectError::Unresolved {
+            address: address(),
+            source,
+        })?
+        .collect();
+    let socket = timeout(TIMEOUT, TcpStream::connect(&found[..]))
+        .await
+        .unwrap_or_else(|_| Err(late()))
+        .map_err(unreachable)?;
+    socket.set_nodelay(true).map_err(unreachable)?;
+    let transport = match access.tls().filter(|_| to.has_tls) {
+        None => Transport::tcp(socket),
+        Some(tls) => {
+            let no_tls = |why: String| ConnectError::Tls {
+                address: address(),
+                why,
+            };
+            let name = options.server_name.as_ref().unwrap_or(&to.host).clone();
+            let name = ServerName::try_from(name)
+                .map_err(|_| no_tls("spec.tls.serverName is no name of a host; correct it".into()))?;
+            let shaken = timeout(TIMEOUT, Transport::tls(socket, Arc::clone(tls), name)).await;
+            let shows = access.shows_certificate();
+            shaken.unwrap_or_else(|_| Err(late())).map_err(|error| {
+                no_tls(explain(&error, shows, &BROKER).unwrap_or_else(|| {
+                    format!("{error} in the handshake; check that its listener speaks TLS, and its log")
+                }))
+            })?
+        }
+    };
+    let Some(path) = &to.path else {
+        return Ok(transport);
+    };
+    let no_websocket = |why| ConnectError::WebSocket {
+        address: address(),
+        why,
+    };
+    match timeout(TIMEOUT, transport.into_websocket(&address(), path)).await {
+        Ok(shaken) => shaken.map_err(|error| no_websocket(explain_websocket(&error))),
+        Err(_) => Err(no_websocket(format!(
+            "{}; use the port of its WebSocket listener",
+            late()
+        ))),
+    }
 }
 
 /// Why the handshake ended early.

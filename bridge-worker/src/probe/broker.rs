@@ -9,7 +9,7 @@ use tokio::time::timeout_at;
 
 use crate::config;
 use crate::mqtt::{
-    ConnectError, Connection, Ended, Goodbye, Grant, Granted, Inbound, Login, Packet, SessionOptions,
+    Access, ConnectError, Connection, Ended, Goodbye, Grant, Granted, Inbound, Packet, SessionOptions,
     Version, Wanted, negotiate, write_subscribe, write_unsubscribe,
 };
 use crate::random;
@@ -41,13 +41,13 @@ pub(super) async fn ask(request: &BrokerRequest, deadline: Instant) -> Result<Br
 
 async fn try_all(request: &BrokerRequest) -> Result<BrokerFound, Failure> {
     let broker = &request.broker;
-    let login = broker.credentials.as_ref().map(Login::read).transpose();
-    let login = login.map_err(refused)?;
+    let access = Access::read(broker).map_err(refused)?;
     let options = SessionOptions {
         addresses: config::addresses(broker).map_err(|error| Failure {
             reason: Reason::BrokerUnreachable,
             message: error.to_string(),
         })?,
+        server_name: config::server_name(broker),
         client_id: format!("{}-probe-{}", broker.client_id_prefix, random::word()),
         clean_start: true,
         session_expiry_seconds: broker.session_expiry_seconds,
@@ -55,7 +55,7 @@ async fn try_all(request: &BrokerRequest) -> Result<BrokerFound, Failure> {
         receive_maximum: broker.receive_maximum,
         max_message_bytes: MAX_MESSAGE_BYTES,
     };
-    let outcome = negotiate(&options, login.as_ref(), broker.protocol_version).await;
+    let outcome = negotiate(&options, &access, broker.protocol_version).await;
     let (connection, granted) = outcome.map_err(refused)?;
     let may_share = match broker.shared_subscriptions {
         SharedSubscriptions::Unsupported => false,

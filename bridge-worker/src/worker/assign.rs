@@ -140,7 +140,7 @@ impl Route {
             plan,
             mailboxes: Arc::clone(&self.mailboxes),
             producer: Arc::clone(&self.producer),
-            logins: Arc::clone(&self.logins),
+            credentials: Arc::clone(&self.credentials),
             orders,
             on_stop: Box::new(move |stop, revision| {
                 if let Some(route) = route.upgrade() {

@@ -58,8 +58,10 @@ impl Route {
             lanes.acting = lanes.live.hash.clone();
         }
         let (received_per_second, written_per_second) = lock(&self.rates).at(now, totals.ledger);
-        let (credentials_taken_over, credentials_refused, of_login) = self.logins.seen();
-        seen.problems.extend(of_login);
+        let of_broker = self.credentials.seen();
+        let of_kafka = self.kafka_credentials.seen();
+        seen.problems.extend(of_broker.2);
+        seen.problems.extend(of_kafka.2);
         let route = &self.settings.route;
         RouteSnapshot {
             status: RouteStatus {
@@ -70,8 +72,8 @@ impl Route {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 generation: lanes.generation,
                 live: lanes.acting.clone(),
-                credentials_taken_over,
-                credentials_refused,
+                credentials_taken_over: of_broker.0 + of_kafka.0,
+                credentials_refused: of_broker.1 + of_kafka.1,
                 late: seen.late.iter().cloned().collect(),
                 phase: phase(&lanes, &seen, ended),
                 ready: self.ready(&seen),

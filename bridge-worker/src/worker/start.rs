@@ -12,11 +12,11 @@ use tokio::sync::watch;
 use super::lanes::Lanes;
 use super::{Route, StartError, Worker, credentials};
 use crate::config::{self, LivePlan, RoutePlan};
+use crate::credentials::Credentials;
 use crate::kafka::{
     ClientSettings, KafkaState, Looker, MAX_BATCH_BYTES, Mailbox, Producer, TopicKeeper, TopicMaker, Topics,
-    client_config,
+    client_config, rotation,
 };
-use crate::logins::Logins;
 use crate::random;
 use crate::survey::{Surveyor, Surveys};
 
@@ -31,7 +31,7 @@ impl Worker {
         plan.check(document.live.lanes)?;
         let live = LivePlan::first(&document.live, hash)?;
         let policies = config::topic_policies(&document.settings.sink)?;
-        let client = ClientSettings::of(&document);
+        let client = ClientSettings::of(&document)?;
         let topics = Arc::new(Topics::new(config::known_topics(&document.live)));
         let kafka = Arc::new(KafkaState::default());
         let mailboxes: Arc<[Mailbox]> = (0..MAX_LANES).map(|_| Mailbox::default()).collect();
@@ -42,7 +42,11 @@ impl Worker {
             Arc::clone(&topics),
         )?;
         let config = client_config(&client, MAX_BATCH_BYTES, true)?;
-        let maker = Arc::new(TopicMaker::new(policies, &config)?);
+        let maker = Arc::new(TopicMaker::new(
+            policies,
+            &config,
+            Arc::clone(&client.credentials),
+        )?);
         let keeper = TopicKeeper::new(
             Arc::clone(&topics),
             Arc::clone(&producer),
@@ -58,10 +62,12 @@ impl Worker {
             known.names()
         })
         .spawn()?;
+        rotation::spawn(client.clone(), Arc::clone(&producer), Arc::clone(&kafka))?;
         let (threads, last) = channel();
         let ended = wait_for(last.into_iter().flatten(), poll, &producer, &topics, &surveys)?;
         let route = Route {
-            logins: Arc::new(Logins::new(document.settings.broker.credentials.clone())),
+            credentials: Arc::new(Credentials::new(document.settings.broker.clone())),
+            kafka_credentials: client.credentials,
             settings: document.settings,
             pod_uid,
             is_operated,
@@ -79,7 +85,7 @@ impl Worker {
             has_been_ready: AtomicBool::new(false),
         };
         let route = Arc::new(route);
-        if route.logins.can_change() {
+        if route.credentials.can_change() {
             watch_credentials(&route)?;
         }
         Ok(Self { route, ended })

@@ -45,6 +45,8 @@ pub struct Kafka {
     direct: Port,
     /// The listener behind the proxy, and the proxy whose address it advertises.
     proxied: Option<(Port, Proxy)>,
+    /// Those that were added, by name.
+    listeners: Vec<(String, Port)>,
     jvm: Vec<String>,
     folder: Arc<TempDir>,
     process: Option<Process>,
@@ -77,6 +79,35 @@ impl Kafka {
     #[track_caller]
     pub fn bootstrap_through_proxy(&self) -> String {
         self.proxy().address().to_string()
+    }
+
+    /// `bootstrap.servers` for a client of a listener that was added.
+    ///
+    /// # Panics
+    /// When there is none of that name.
+    #[track_caller]
+    pub fn listener(&self, name: &str) -> String {
+        let found = self.listeners.iter().find(|(listener, _)| listener == name);
+        let (_, port) = found.unwrap_or_else(|| panic!("this Kafka was built without listener {name}"));
+        port.address().to_string()
+    }
+
+    /// Runs one of Kafka's own tools, by the name of its class, and returns what it printed.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn tool(&self, class: &str, arguments: &[&str]) -> String {
+        let mut command = java(&self.jvm);
+        command.arg(class);
+        command
+            .args(["--bootstrap-server", &self.bootstrap()])
+            .args(arguments);
+        let mut process = Process::spawn("kafka-tool", command);
+        let status = process.wait(START_DEADLINE);
+        let (out, error) = (process.stdout(), process.stderr());
+        assert!(status.success(), "{class} {arguments:?} failed:\n{out}{error}");
+        out
     }
 
     /// The network in front of [`Kafka::bootstrap_through_proxy`].

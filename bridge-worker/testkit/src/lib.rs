@@ -28,6 +28,7 @@
 //! | [`Writer`] | writes to Kafka until confirmed and keeps account of it |
 //! | [`Subscriber`] | subscribes with many sessions and keeps account of what comes |
 //! | [`Dialogue`] | devices that ask, and an application behind Kafka that answers |
+//! | [`Authority`] | issues certificates, good and bad ones |
 //! | [`check`] | compares the two accounts |
 //! | [`ScriptedBroker`] | an MQTT broker that does exactly what a test says |
 //! | [`Process`], [`wait_until`], [`Port`], [`no_forks`] | small helpers |
@@ -40,6 +41,7 @@ mod forks;
 mod kafka;
 mod mosquitto;
 mod observer;
+mod pki;
 mod port;
 mod process;
 mod proxy;
@@ -57,6 +59,7 @@ pub use forks::{no_forks, spawn};
 pub use kafka::{Consumed, Kafka, KafkaBuilder, committed, consume, partition_ends};
 pub use mosquitto::{Mosquitto, MosquittoBuilder};
 pub use observer::{Observer, Records, Seen};
+pub use pki::{Authority, Issued};
 pub use port::Port;
 pub use process::{Process, Usage, usage};
 pub use proxy::{Direction, Proxy, ProxyCounts};

@@ -22,6 +22,7 @@ pub struct MosquittoBuilder {
     max_queued: u32,
     users: Vec<(String, String)>,
     extra: Vec<String>,
+    listeners: Vec<Vec<String>>,
 }
 
 impl MosquittoBuilder {
@@ -68,6 +69,13 @@ impl MosquittoBuilder {
         self
     }
 
+    /// A further listener on a port of its own, with its own lines of `mosquitto.conf`: certificates, users, a protocol. See
+    /// [`Mosquitto::listener`].
+    pub fn listener(mut self, lines: &[String]) -> Self {
+        self.listeners.push(lines.to_vec());
+        self
+    }
+
     /// Starts it and waits until it takes connections.
     ///
     /// # Panics
@@ -76,17 +84,19 @@ impl MosquittoBuilder {
     pub fn start(self) -> Mosquitto {
         let port = Port::free();
         let folder = temp_folder("mosquitto");
+        let listeners: Vec<Port> = self.listeners.iter().map(|_| Port::free()).collect();
         std::fs::write(
             folder.path().join("mosquitto.conf"),
-            self.render(&port, folder.path()),
+            self.render(&port, &listeners, folder.path()),
         )
         .expect("writing mosquitto.conf");
         for (index, (name, password)) in self.users.iter().enumerate() {
-            set_password(folder.path(), index == 0, name, password);
+            set_password(&folder.path().join("passwords"), index == 0, name, password);
         }
         let mut mosquitto = Mosquitto {
             program: self.program,
             port,
+            listeners,
             folder,
             process: None,
         };
@@ -94,11 +104,12 @@ impl MosquittoBuilder {
         mosquitto
     }
 
-    fn render(&self, port: &Port, folder: &Path) -> String {
+    fn render(&self, port: &Port, listeners: &[Port], folder: &Path) -> String {
         let mut conf = String::new();
         let mut line = |key: &str, value: &dyn std::fmt::Display| {
             writeln!(conf, "{key} {value}").expect("writing to a string");
         };
+        line("per_listener_settings", &!listeners.is_empty());
         line("listener", &format_args!("{} 127.0.0.1", port.number()));
         line("allow_anonymous", &self.users.is_empty());
         if !self.users.is_empty() {
@@ -116,6 +127,13 @@ impl MosquittoBuilder {
         for extra in &self.extra {
             conf += extra;
             conf.push('\n');
+        }
+        for (port, lines) in listeners.iter().zip(&self.listeners) {
+            writeln!(conf, "listener {} 127.0.0.1", port.number()).expect("writing to a string");
+            for line in lines {
+                conf += line;
+                conf.push('\n');
+            }
         }
         conf
     }
@@ -137,6 +155,7 @@ impl MosquittoBuilder {
 pub struct Mosquitto {
     program: PathBuf,
     port: Port,
+    listeners: Vec<Port>,
     folder: Arc<TempDir>,
     process: Option<Process>,
 }
@@ -158,12 +177,29 @@ impl Mosquitto {
             max_queued: 0,
             users: Vec::new(),
             extra: Vec::new(),
+            listeners: Vec::new(),
+        }
+    }
+
+    /// Writes a password file, for a listener of its own.
+    ///
+    /// # Panics
+    /// When `mosquitto_passwd` fails.
+    #[track_caller]
+    pub fn write_passwords(path: &Path, users: &[(&str, &str)]) {
+        for (index, (name, password)) in users.iter().enumerate() {
+            set_password(path, index == 0, name, password);
         }
     }
 
     /// The port it listens on.
     pub fn port(&self) -> u16 {
         self.port.number()
+    }
+
+    /// The port of the listener that was added in that place, from 0.
+    pub fn listener(&self, index: usize) -> u16 {
+        self.listeners[index].number()
     }
 
     /// Where it listens.
@@ -223,13 +259,18 @@ impl Mosquitto {
         self.process.as_mut().expect("mosquitto is not running").resume();
     }
 
+    /// Reads its certificates, users and access rules again (SIGHUP).
+    pub fn reload(&mut self) {
+        self.process.as_mut().expect("mosquitto is not running").hangup();
+    }
+
     /// Admits a user, or gives one another password, while it runs. It then ends connections whose password is wrong.
     ///
     /// # Panics
     /// When it is not running, or was started without users.
     #[track_caller]
     pub fn set_user(&mut self, name: &str, password: &str) {
-        set_password(self.folder.path(), false, name, password);
+        set_password(&self.folder.path().join("passwords"), false, name, password);
         self.process.as_mut().expect("mosquitto is not running").hangup();
     }
 
@@ -245,14 +286,11 @@ impl Mosquitto {
     }
 }
 
-/// Puts a user into the password file in a folder.
+/// Puts a user into a password file.
 #[track_caller]
-fn set_password(folder: &Path, create: bool, name: &str, password: &str) {
+fn set_password(file: &Path, create: bool, name: &str, password: &str) {
     let mut command = Command::new("mosquitto_passwd");
-    command
-        .arg("-b")
-        .args(create.then_some("-c"))
-        .arg(folder.join("passwords"));
+    command.arg("-b").args(create.then_some("-c")).arg(file);
     let done = spawn(command.args([name, password])).and_then(|mut child| child.wait());
     assert!(
         done.is_ok_and(|status| status.success()),

@@ -158,6 +158,12 @@ impl WorkerProcess {
         value.unwrap_or_else(|| panic!("no {name} in {page}"))
     }
 
+    /// A page as it is, headers included.
+    #[track_caller]
+    pub(crate) fn text(&self, path: &str) -> String {
+        self.ask(path).expect("an answer")
+    }
+
     fn ask(&self, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect(self.admin.address()).ok()?;
         stream.set_read_timeout(Some(DEADLINE)).ok()?;

@@ -22,6 +22,7 @@ pub(crate) fn route(broker: &ScriptedBroker, bootstrap: &str) -> Document {
                 session_id: "0a1b2c3d".into(),
             },
             broker: Broker {
+                tls: None,
                 urls: vec![format!("mqtt://127.0.0.1:{}", broker.port())],
                 protocol_version: ProtocolVersion::Auto,
                 credentials: None,
@@ -33,6 +34,8 @@ pub(crate) fn route(broker: &ScriptedBroker, bootstrap: &str) -> Document {
             },
             sink: Sink {
                 bootstrap_servers: vec![bootstrap.into()],
+                tls: None,
+                sasl: None,
                 librdkafka: [
                     ("reconnect.backoff.ms", "20"),
                     ("reconnect.backoff.max.ms", "50"),

@@ -144,6 +144,7 @@ impl Route {
                 session_id: self.name.clone(),
             },
             broker: Broker {
+                tls: None,
                 urls: vec![format!("mqtt://127.0.0.1:{}", self.mqtt_port)],
                 protocol_version: ProtocolVersion::Auto,
                 credentials: None,
@@ -154,6 +155,8 @@ impl Route {
                 shared_subscriptions: SharedSubscriptions::Auto,
             },
             sink: Sink {
+                tls: None,
+                sasl: None,
                 bootstrap_servers: vec![self.kafka.clone()],
                 librdkafka: BTreeMap::new(),
                 topics: Vec::new(),

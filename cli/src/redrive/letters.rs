@@ -36,17 +36,13 @@ pub(super) struct Letters {
 impl Letters {
     pub(super) fn open(document: &AnyDocument, topic: &str, reasons: &[String]) -> anyhow::Result<Self> {
         let settings = document.settings();
-        let mut config = ClientConfig::new();
+        let mut config = bridge_worker::reaching(&settings.sink)?;
         config
-            .set("bootstrap.servers", settings.sink.bootstrap_servers.join(","))
             .set("client.id", "millrace-redrive")
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "earliest")
             .set("isolation.level", "read_committed");
-        for (name, value) in &settings.sink.librdkafka {
-            config.set(name, value);
-        }
         let group = format!(
             "millrace.redrive.{}.{}",
             settings.route.namespace, settings.route.name

@@ -2,7 +2,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{MqttBrokerStatus, SecretRef, patterns};
+use super::security::token_expiration;
+use super::{BasicAuth, CertificateSource, ClientCertificate, MqttBrokerStatus, SystemRoots, patterns};
 use crate::units::GepDuration;
 
 /// How to reach an MQTT broker. Routes of the same namespace refer to it by name.
@@ -42,9 +43,12 @@ use crate::units::GepDuration;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.tls) || self.urls.exists(u, u.startsWith('mqtts://') || u.startsWith('wss://'))")
+    .message("has `tls` and no url with TLS: write one that begins with mqtts:// or wss://, or remove `tls`"))]
 pub struct MqttBrokerSpec {
-    /// Where the broker is: `mqtt://host:port`, port 1883 if none is given. Several are of one cluster and are
-    /// tried in order. User name and password belong in `auth`.
+    /// Where the broker is: `mqtt://host:port`, or with TLS `mqtts://host:port`; in WebSockets `ws://host:port/path` and
+    /// `wss://host:port/path`. Without port: 1883, 8883, 80 and 443; without path: `/mqtt`. Several are of one cluster and
+    /// are tried in order. User name and password belong in `auth`.
     #[schemars(
         length(min = 1, max = 8),
         inner(length(min = 1, max = 512), regex(pattern = patterns::MQTT_URL)),
@@ -54,6 +58,10 @@ pub struct MqttBrokerSpec {
     /// Which MQTT version to speak. Auto: 5, then 3.1.1 if the broker refuses 5. V5: 5 only. V311: 3.1.1 only.
     #[serde(default)]
     pub protocol_version: ProtocolVersion,
+    /// Whose certificates are trusted, and which is shown, where a url begins with `mqtts` or `wss`. Absent: the system's
+    /// authorities, and none is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<BrokerTls>,
     /// How to log in. Absent: without user name and password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<BrokerAuth>,
@@ -93,45 +101,57 @@ pub enum SharedSubscriptions {
 /// How to log in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.basic)")
-    .message("names no way to log in: write `basic`, or leave `auth` out"))]
+#[x_kube(validation = Rule::new("has(self.basic) || has(self.token)")
+    .message("names no way to log in: write `basic` or `token`, or leave `auth` out"))]
+#[x_kube(validation = Rule::new("!(has(self.basic) && has(self.token))")
+    .message("names two ways to log in: remove `basic` or `token`"))]
 pub struct BrokerAuth {
     /// User name and password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic: Option<BasicAuth>,
+    /// A token of the workers' ServiceAccount as password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenAuth>,
 }
 
-/// User name and password.
+/// A token of the workers' ServiceAccount as password. Kubernetes makes it for this audience and renews it; workers take the
+/// new one over without losing a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!(has(self.username) && has(self.usernameKey))")
-    .message("has two user names: remove `username` (the name itself) or `usernameKey` (its key in the Secret)"))]
-pub struct BasicAuth {
-    /// The Secret that holds the password, and the user name unless `username` gives it.
-    pub secret_ref: SecretRef,
-    /// The user name itself. Absent: it is read from the Secret.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+pub struct TokenAuth {
+    /// Whom the token is for: what the broker expects in its `aud`.
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::AUDIENCE))]
+    pub audience: String,
+    /// The user name beside it.
+    #[serde(default = "token_username")]
     #[schemars(length(min = 1, max = 1024))]
-    pub username: Option<String>,
-    /// The Secret's key that holds the user name, if `username` is absent. Default: `username`.
+    pub username: String,
+    /// How long a token is valid. From 10m to 24h; it is renewed when four fifths of that are over.
+    #[serde(default = "token_expiration")]
+    pub expiration: GepDuration,
+}
+
+fn token_username() -> String {
+    "millrace".into()
+}
+
+/// Whose certificates are trusted, and which is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokerTls {
+    /// Where the certificates of the authorities are that are trusted, in PEM. Absent: the system's are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::SECRET_KEY))]
-    pub username_key: Option<String>,
-    /// The Secret's key that holds the password.
-    #[serde(default = "password")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::SECRET_KEY))]
-    pub password_key: String,
-}
-
-impl BasicAuth {
-    /// The Secret's key that holds the user name, if `username` is absent.
-    pub fn username_key(&self) -> &str {
-        self.username_key.as_deref().unwrap_or("username")
-    }
-}
-
-fn password() -> String {
-    "password".into()
+    pub ca: Option<CertificateSource>,
+    /// Whether the system's authorities are trusted. IfNoCa: if `ca` names none. Always: beside those.
+    #[serde(default)]
+    pub system_roots: SystemRoots,
+    /// The certificate that is shown to a broker that asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<ClientCertificate>,
+    /// The name that the broker's certificate must have. Absent: the host of the url.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::SERVER_NAME))]
+    pub server_name: Option<String>,
 }
 
 /// How sessions with the broker are kept.

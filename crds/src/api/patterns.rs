@@ -9,7 +9,11 @@ pub(crate) const NAMESPACE: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 /// Key in a Secret.
 pub(crate) const SECRET_KEY: &str = "^[-._a-zA-Z0-9]+$";
 /// Address of an MQTT broker.
-pub(crate) const MQTT_URL: &str = r"^mqtt://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?$";
+pub(crate) const MQTT_URL: &str = r"^(mqtts?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?|wss?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~!$&'()*+,;=:%/?-]*)?)$";
+/// Whom a token is for.
+pub(crate) const AUDIENCE: &str = "^[!-~]+$";
+/// The name in a server's certificate: of a host, or an IP address.
+pub(crate) const SERVER_NAME: &str = "^[A-Za-z0-9_]([A-Za-z0-9._:-]*[A-Za-z0-9])?$";
 /// First part of a client id.
 pub(crate) const CLIENT_ID_PREFIX: &str = "^[a-z0-9][-a-z0-9]*$";
 /// Second part of a client id.
@@ -35,6 +39,8 @@ pub(crate) fn advice(pattern: &str, value: &str) -> String {
         NAMESPACE => "is not a namespace: write lower-case letters, digits and `-`",
         SECRET_KEY => "is not a key of a Secret: write letters, digits, `-`, `_` and `.`",
         MQTT_URL => return mqtt_url(value),
+        AUDIENCE => "is not an audience: write ASCII characters without spaces",
+        SERVER_NAME => "is not a name that a certificate can have: write a host name or an IP address",
         CLIENT_ID_PREFIX => {
             "cannot begin a client id: write lower-case letters, digits and `-`, beginning with a letter or digit"
         }
@@ -63,11 +69,10 @@ fn mqtt_url(value: &str) -> String {
         _ if has_user => "has a user name in it: put it in spec.auth.basic and write mqtt://host:port".into(),
         "" => format!("has no scheme: write mqtt://{rest}"),
         "tcp" => format!("has scheme tcp, which is called mqtt here: write mqtt://{rest}"),
-        "mqtts" | "ssl" | "tls" | "ws" | "wss" => {
-            format!("needs {scheme}, which is not supported: write mqtt://host:port, a listener without TLS")
-        }
-        "mqtt" => "is not an address: write mqtt://host:port and nothing after it".into(),
-        _ => "is not the address of an MQTT broker: write mqtt://host:port".into(),
+        "ssl" | "tls" => format!("has scheme {scheme}, which is called mqtts here: write mqtts://{rest}"),
+        "mqtt" | "mqtts" => format!("is not an address: write {scheme}://host:port and nothing after it"),
+        "ws" | "wss" => format!("is not an address: write {scheme}://host:port/path"),
+        _ => "is not the address of an MQTT broker: write mqtt://host:port, or mqtts, ws or wss instead of mqtt".into(),
     }
 }
 

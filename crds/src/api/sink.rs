@@ -4,7 +4,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{KafkaSinkStatus, patterns};
+use super::security::token_expiration;
+use super::{BasicAuth, CertificateSource, ClientCertificate, KafkaSinkStatus, SystemRoots, patterns};
 use crate::units::GepDuration;
 
 /// How to reach a Kafka cluster. Routes of the same namespace refer to it by name.
@@ -47,6 +48,13 @@ pub struct KafkaSinkSpec {
         extend("x-kubernetes-list-type" = "set")
     )]
     pub bootstrap_servers: Vec<String>,
+    /// Whose certificates are trusted, and which is shown. Present, even if empty, the brokers are spoken to with TLS.
+    /// Absent: without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<KafkaTls>,
+    /// How to log in. Absent: without, or by the certificate in `tls`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sasl: Option<Sasl>,
     /// Other settings, by librdkafka's names, as text. Settings that could weaken the guarantees (acks,
     /// idempotence, timeouts, retries, in-flight) or that Millrace sets itself are refused.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -69,6 +77,77 @@ pub struct KafkaSinkSpec {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["group"])
     )]
     pub watched_groups: Vec<WatchedGroup>,
+}
+
+/// Whose certificates are trusted, and which is shown. A broker's certificate must have the name by which Kafka advertises
+/// it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaTls {
+    /// Where the certificates of the authorities are that are trusted, in PEM. Absent: the system's are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<CertificateSource>,
+    /// Whether the system's authorities are trusted. IfNoCa: if `ca` names none. Always: beside those.
+    #[serde(default)]
+    pub system_roots: SystemRoots,
+    /// The certificate that is shown to brokers that ask for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<ClientCertificate>,
+}
+
+/// How to log in to Kafka.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.mechanism == 'OAUTHBEARER' ? has(self.oauthBearer) && !has(self.basic) : true")
+    .message("OAUTHBEARER takes tokens: write `oauthBearer`, and no `basic`"))]
+#[x_kube(validation = Rule::new("self.mechanism != 'OAUTHBEARER' ? has(self.basic) && !has(self.oauthBearer) : true")
+    .message("PLAIN and SCRAM take a password: write `basic`, and no `oauthBearer`"))]
+pub struct Sasl {
+    /// The mechanism, as Kafka spells it.
+    pub mechanism: SaslMechanism,
+    /// User name and password, for PLAIN and SCRAM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic: Option<BasicAuth>,
+    /// Where tokens come from, for OAUTHBEARER.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth_bearer: Option<OAuthBearer>,
+}
+
+/// A mechanism of SASL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SaslMechanism {
+    /// The password itself is sent: only with TLS.
+    #[serde(rename = "PLAIN")]
+    Plain,
+    /// The password is proved, with SHA-256.
+    #[serde(rename = "SCRAM-SHA-256")]
+    ScramSha256,
+    /// The password is proved, with SHA-512.
+    #[serde(rename = "SCRAM-SHA-512")]
+    ScramSha512,
+    /// A token is sent: only with TLS.
+    #[serde(rename = "OAUTHBEARER")]
+    OAuthBearer,
+}
+
+/// Where tokens come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OAuthBearer {
+    /// Tokens of the workers' ServiceAccount.
+    pub token: ServiceAccountToken,
+}
+
+/// Tokens of the workers' ServiceAccount, which Kubernetes makes and renews.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceAccountToken {
+    /// Whom the token is for: what Kafka expects in its `aud`.
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::AUDIENCE))]
+    pub audience: String,
+    /// How long a token is valid. From 10m to 24h; it is renewed when four fifths of that are over.
+    #[serde(default = "token_expiration")]
+    pub expiration: GepDuration,
 }
 
 /// A consumer group that is watched.

@@ -49,7 +49,8 @@ pub(super) fn size(path: &str, text: &Quantity, most: &Quantity) -> Option<Note>
 
 /// An address whose port no host has.
 pub(super) fn port(path: FieldPath, address: &str) -> Option<Note> {
-    let (_, port) = address.trim_end_matches('/').rsplit_once(':')?;
+    let authority = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let (_, port) = authority.split('/').next()?.rsplit_once(':')?;
     // What is no number is part of an IPv6 address or the scheme.
     let number: u32 = port.parse().ok()?;
     (number == 0 || number > u32::from(u16::MAX)).then(|| {

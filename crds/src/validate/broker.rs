@@ -7,6 +7,7 @@ use crate::units::GepDuration;
 
 pub(super) fn check(broker: &MqttBroker) -> Vec<Note> {
     let session = &broker.spec.session;
+    let token = broker.spec.auth.as_ref().and_then(|auth| auth.token.as_ref());
     let urls = FieldPath::parse("spec.urls");
     let ports = broker
         .spec
@@ -26,5 +27,6 @@ pub(super) fn check(broker: &MqttBroker) -> Vec<Note> {
             "99999h",
         ))
         .chain(bound("spec.session.keepAlive", &session.keep_alive, "5s", "18h"))
+        .chain(token.and_then(|token| bound("spec.auth.token.expiration", &token.expiration, "10m", "24h")))
         .collect()
 }

@@ -24,8 +24,8 @@ pub(super) struct Kinds(Vec<Kind>);
 pub(super) enum Found<'k> {
     /// One of ours.
     Ours(&'k Kind),
-    /// A Secret, which a broker may refer to.
-    Secret,
+    /// A Secret or ConfigMap, which a broker or a sink may refer to.
+    Keys,
     /// Something of Kubernetes or another API.
     Foreign,
     /// Meant to be one of ours.
@@ -88,7 +88,7 @@ impl Kinds {
                     format!("{written} is not a kind of {GROUP}: write one of {}", list()),
                 )
             }
-            (None, None) if (version, kind) == ("v1", "Secret") => Found::Secret,
+            (None, None) if version == "v1" && ["Secret", "ConfigMap"].contains(&kind) => Found::Keys,
             (None, None) => Found::Foreign,
         }
     }

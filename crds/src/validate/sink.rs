@@ -5,6 +5,7 @@ use millrace_mapping::TopicPattern;
 use super::path::FieldPath;
 use super::{Note, bounds, suggest};
 use crate::api::{KafkaSink, LIBRDKAFKA_SETTINGS, TopicPolicy};
+use crate::units::GepDuration;
 
 const MIN_INSYNC: &str = "min.insync.replicas";
 
@@ -18,6 +19,19 @@ pub(super) fn check(sink: &KafkaSink) -> Vec<Note> {
     }
     for key in sink.spec.librdkafka.keys() {
         notes.extend(setting(key).map(|message| Note::error(settings.key(key), message)));
+    }
+    let bearer = sink
+        .spec
+        .sasl
+        .as_ref()
+        .and_then(|sasl| sasl.oauth_bearer.as_ref());
+    if let Some(token) = bearer.map(|bearer| &bearer.token) {
+        notes.extend(bounds::duration(
+            "spec.sasl.oauthBearer.token.expiration",
+            &token.expiration,
+            &GepDuration::new("10m"),
+            &GepDuration::new("24h"),
+        ));
     }
     for (index, policy) in sink.spec.topics.iter().enumerate() {
         notes.extend(topic_policy(&topics.index(index), policy));
@@ -63,9 +77,7 @@ fn reason(key: &str) -> Option<&'static str> {
         {
             "is part of the guarantee that a message is acknowledged only when Kafka has it, and cannot be set"
         }
-        _ if has(&["ssl.", "sasl.", "security.protocol"]) => {
-            "belongs to TLS and SASL, which are not supported"
-        }
+        _ if has(&["ssl.", "sasl.", "security.protocol"]) => "is what spec.tls and spec.sasl say",
         _ if has(&[
             "queue.buffering",
             "batch.",

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kube::runtime::controller::Action;
 use millrace_contract::probe::{BrokerRequest, Request};
 use millrace_contract::status::Reason as WorkerReason;
-use millrace_crds::{MqttBroker, RenderOptions, SessionSource, broker_document};
+use millrace_crds::{MqttBroker, RenderOptions, SessionSource, broker_document, broker_places};
 
 use super::context::Context;
 use super::{Error, endpoint};
@@ -16,9 +16,10 @@ use crate::plan::{Family, Rejection};
 use crate::status::{self, Asked, BrokerFacts, Reason, Workers};
 
 /// What workers say about a broker that does not work.
-const REASONS: [WorkerReason; 3] = [
+const REASONS: [WorkerReason; 4] = [
     WorkerReason::BrokerUnreachable,
     WorkerReason::BrokerRefused,
+    WorkerReason::BrokerTlsFailed,
     WorkerReason::ProtocolError,
 ];
 
@@ -35,7 +36,15 @@ pub(super) async fn reconcile(broker: Arc<MqttBroker>, context: &Context) -> Res
                 .observed
                 .family(&Owner::of(names::kind::BROKER, broker.as_ref()));
             let needless = workers == Workers::Connected;
-            Ok(endpoint::ask(&family, &request, Some(&broker), &seen, needless, context).await?)
+            Ok(endpoint::ask(
+                &family,
+                &request,
+                broker_places(&broker),
+                &seen,
+                needless,
+                context,
+            )
+            .await?)
         }
         Err(rejection) => Err(rejection),
     };
@@ -72,7 +81,7 @@ fn request(broker: &MqttBroker, context: &Context) -> Result<Request, Rejection>
     context.checks.broker(broker)?;
     let options = RenderOptions {
         session: SessionSource::Uid,
-        secrets: &crate::plan::secret_file,
+        places: &crate::plan::file,
     };
     let document = broker_document(broker, &options)
         .map_err(|error| Rejection::new(Reason::Invalid, format!("{}: {}", error.field, error.message)))?;

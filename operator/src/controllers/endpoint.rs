@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::controller::Action;
 use millrace_contract::probe::Request;
 use millrace_contract::status::{ConnectionState, LaneState, Reason as WorkerReason, RouteStatus};
-use millrace_crds::{MqttBroker, TopicRoute};
+use millrace_crds::{Place, TopicRoute};
 
 use super::Error;
 use super::context::{Context, route_owner};
@@ -25,7 +25,7 @@ const RESYNC: Duration = Duration::from_secs(300);
 pub(super) async fn ask(
     family: &Family,
     request: &Request,
-    broker: Option<&MqttBroker>,
+    places: Vec<Place<'_>>,
     seen: &observed::Family,
     needless: bool,
     context: &Context,
@@ -37,7 +37,7 @@ pub(super) async fn ask(
     if let Standing::Due { attempt, .. } = &standing
         && !(needless && *attempt > 0)
     {
-        let pod = probe::pod(family, &key, *attempt, request, broker, None, &context.settings);
+        let pod = probe::pod(family, &key, *attempt, request, places, None, &context.settings);
         let applied = context.cluster.apply(&family.owner, &pod, seen).await;
         applied.map_err(Error::Apply)?;
         kept.push(pod.name);

@@ -141,7 +141,7 @@ async fn start_job(route: &Arc<TopicRoute>, family: &Family, context: &Context) 
         &document,
         lanes(route, family),
         route,
-        &broker,
+        (&broker, &sink),
         patience,
         &context.settings,
     );

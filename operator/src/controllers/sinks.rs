@@ -12,7 +12,9 @@ use millrace_contract::probe::{Request, SinkRequest};
 use millrace_contract::status::Reason as WorkerReason;
 use millrace_contract::survey::Surveyed;
 use millrace_crds::api::{GrowthPolicy, KafkaSinkStatus, TopicPolicy};
-use millrace_crds::{KafkaSink, TopicRoute, known_topics, sink_document};
+use millrace_crds::{
+    KafkaSink, RenderOptions, SessionSource, TopicRoute, known_topics, sink_document, sink_places,
+};
 
 use super::context::Context;
 use super::{Error, endpoint};
@@ -36,7 +38,11 @@ pub(super) async fn reconcile(sink: Arc<KafkaSink>, context: &Context) -> Result
     let workers = endpoint::hear(
         |route| uses(route, &sink),
         is_connected,
-        &[WorkerReason::KafkaUnreachable],
+        &[
+            WorkerReason::KafkaUnreachable,
+            WorkerReason::KafkaRefused,
+            WorkerReason::KafkaTlsFailed,
+        ],
         context,
     );
     let asked = match request(&sink, context) {
@@ -46,7 +52,7 @@ pub(super) async fn reconcile(sink: Arc<KafkaSink>, context: &Context) -> Result
                 .observed
                 .family(&Owner::of(names::kind::SINK, sink.as_ref()));
             let needless = workers == Workers::Connected;
-            Ok(endpoint::ask(&family, &request, None, &seen, needless, context).await?)
+            Ok(endpoint::ask(&family, &request, sink_places(&sink), &seen, needless, context).await?)
         }
         Err(rejection) => Err(rejection),
     };
@@ -163,7 +169,11 @@ fn uses(route: &TopicRoute, sink: &KafkaSink) -> bool {
 
 fn request(sink: &KafkaSink, context: &Context) -> Result<Request, Rejection> {
     context.checks.sink(sink)?;
-    let document = sink_document(sink)
+    let options = RenderOptions {
+        session: SessionSource::Uid,
+        places: &crate::plan::file,
+    };
+    let document = sink_document(sink, &options)
         .map_err(|error| Rejection::new(Reason::Invalid, format!("{}: {}", error.field, error.message)))?;
     let mut topics = BTreeSet::new();
     context.stores.routes.visit(|route| {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{PodTemplateSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use millrace_contract::status::LaneState;
 use millrace_contract::{Document, LaneRecord};
-use millrace_crds::{MqttBroker, TopicRoute};
+use millrace_crds::{KafkaSink, MqttBroker, TopicRoute, broker_places, sink_places};
 
 use super::meta::Family;
 use super::pod::{self, ROOT};
@@ -135,7 +135,7 @@ pub fn job(
     document: &Document,
     lanes: u16,
     route: &TopicRoute,
-    broker: &MqttBroker,
+    (broker, sink): (&MqttBroker, &KafkaSink),
     patience_seconds: u64,
     settings: &Settings,
 ) -> Desired {
@@ -149,7 +149,9 @@ pub fn job(
         pod::annotation("settings", SETTINGS_KEY, names::LEAVE_SETTINGS),
         pod::annotation("live", LIVE_KEY, names::LEAVE_LIVE),
     ];
-    mounts.extend(pod::secrets(broker));
+    mounts.extend(pod::values(
+        broker_places(broker).into_iter().chain(sink_places(sink)),
+    ));
     let (settings_file, live_file) = (
         format!("{ROOT}/settings/{SETTINGS_KEY}"),
         format!("{ROOT}/live/{LIVE_KEY}"),

@@ -1,15 +1,16 @@
 //! What all pods of the operator have in common: restricted, without a token, with nothing to write to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EnvVar,
     EnvVarSource, LocalObjectReference, ObjectFieldSelector, PodSecurityContext, PodSpec,
-    ResourceFieldSelector, SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+    ProjectedVolumeSource, ResourceFieldSelector, SeccompProfile, SecretVolumeSource, SecurityContext,
+    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use millrace_contract::Value;
-use millrace_crds::{MqttBroker, SecretKey};
+use millrace_crds::Place;
 
 use crate::names;
 use crate::settings::Settings;
@@ -18,6 +19,8 @@ use crate::settings::Settings;
 pub(super) const ROOT: &str = "/etc/millrace";
 /// The user that runs in the image.
 const USER: i64 = 65532;
+/// The file of a token, in its folder.
+const TOKEN: &str = "token";
 
 /// A volume and where it is mounted.
 pub(super) struct Mount {
@@ -167,38 +170,87 @@ pub(super) fn annotation(folder: &str, file: &str, annotation: &str) -> Mount {
     )
 }
 
-/// The Secrets that a broker names, each as a folder.
-pub(super) fn secrets(broker: &MqttBroker) -> Vec<Mount> {
-    let basic = broker.spec.auth.as_ref().and_then(|auth| auth.basic.as_ref());
-    let names: BTreeSet<&str> = basic
-        .map(|basic| basic.secret_ref.name.as_str())
+/// Where the values are that a broker and a sink name, each Secret, ConfigMap and token as a folder.
+pub(super) fn values<'a>(places: impl IntoIterator<Item = Place<'a>>) -> Vec<Mount> {
+    // One folder for all keys of an object.
+    let folders: BTreeMap<String, Volume> = places
         .into_iter()
+        .map(|place| (folder(&place), volume(&place)))
         .collect();
-    let mount = |name: &&str| {
-        let folder = format!("secrets/{name}");
-        let mut mount = mounted(
-            &folder,
-            Volume {
-                secret: Some(SecretVolumeSource {
-                    secret_name: Some((*name).to_owned()),
-                    // For the pod's group, which `fsGroup` names.
-                    default_mode: Some(0o440),
-                    ..SecretVolumeSource::default()
-                }),
-                ..Volume::default()
-            },
-        );
-        let volume = format!("secret-{}", names::hash(name.as_bytes()));
-        mount.volume.name.clone_from(&volume);
-        mount.mount.name = volume;
+    let mounts = folders.into_iter().map(|(folder, volume)| {
+        let mut mount = mounted(&folder, volume);
+        let kind = folder
+            .split_once('/')
+            .map_or("value", |(kind, _)| kind.trim_end_matches('s'));
+        let name = format!("{kind}-{}", names::hash(folder.as_bytes()));
+        mount.volume.name.clone_from(&name);
+        mount.mount.name = name;
         mount
-    };
-    names.iter().map(mount).collect()
+    });
+    mounts.collect()
 }
 
-/// Where a worker finds a key of a Secret.
-pub(crate) fn secret_file(key: &SecretKey<'_>) -> Value {
-    Value::File(format!("{ROOT}/secrets/{}/{}", key.secret, key.key).into())
+/// Where a worker finds a value.
+pub(crate) fn file(place: &Place<'_>) -> Value {
+    let key = match place {
+        Place::Secret(key) | Place::ConfigMap(key) => key.key,
+        Place::Token { .. } => TOKEN,
+    };
+    Value::File(format!("{ROOT}/{}/{key}", folder(place)).into())
+}
+
+/// The folder below [`ROOT`] that a place is mounted as.
+fn folder(place: &Place<'_>) -> String {
+    match place {
+        Place::Secret(key) => format!("secrets/{}", key.name),
+        Place::ConfigMap(key) => format!("configmaps/{}", key.name),
+        Place::Token {
+            audience,
+            expiration_seconds,
+        } => {
+            let token = format!("{audience} {expiration_seconds}");
+            format!("tokens/{}", names::hash(token.as_bytes()))
+        }
+    }
+}
+
+/// What is mounted there; nothing in it is for others than the pod's group, which `fsGroup` names.
+fn volume(place: &Place<'_>) -> Volume {
+    let mut volume = Volume::default();
+    match place {
+        Place::Secret(key) => {
+            volume.secret = Some(SecretVolumeSource {
+                secret_name: Some(key.name.to_owned()),
+                default_mode: Some(0o440),
+                ..SecretVolumeSource::default()
+            });
+        }
+        Place::ConfigMap(key) => {
+            volume.config_map = Some(ConfigMapVolumeSource {
+                name: key.name.to_owned(),
+                default_mode: Some(0o444),
+                ..ConfigMapVolumeSource::default()
+            });
+        }
+        Place::Token {
+            audience,
+            expiration_seconds,
+        } => {
+            let token = ServiceAccountTokenProjection {
+                audience: Some((*audience).to_owned()),
+                expiration_seconds: Some(i64::from(*expiration_seconds)),
+                path: TOKEN.into(),
+            };
+            volume.projected = Some(ProjectedVolumeSource {
+                default_mode: Some(0o440),
+                sources: Some(vec![VolumeProjection {
+                    service_account_token: Some(token),
+                    ..VolumeProjection::default()
+                }]),
+            });
+        }
+    }
+    volume
 }
 
 fn mounted(folder: &str, volume: Volume) -> Mount {
@@ -214,5 +266,63 @@ fn mounted(folder: &str, volume: Volume) -> Mount {
             read_only: Some(true),
             ..VolumeMount::default()
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_crds::Key;
+
+    use super::*;
+
+    #[test]
+    fn every_place_is_in_a_folder_that_is_mounted_and_each_object_once() {
+        let key = |name, key| Key {
+            namespace: "plants",
+            name,
+            key,
+        };
+        let token = |audience| Place::Token {
+            audience,
+            expiration_seconds: 3600,
+        };
+        let places = [
+            Place::Secret(key("login", "username")),
+            Place::Secret(key("login", "password")),
+            Place::Secret(key("certificate", "tls.crt")),
+            Place::ConfigMap(key("certificate", "ca.crt")),
+            token("broker"),
+            token("kafka"),
+        ];
+        let mounts = values(places);
+        assert_eq!(mounts.len(), 5);
+        for place in &places {
+            let Value::File(file) = file(place) else {
+                panic!("no file");
+            };
+            let folder = file.parent().unwrap().to_str().unwrap();
+            let mount = mounts
+                .iter()
+                .find(|mount| mount.mount.mount_path == folder)
+                .unwrap();
+            assert_eq!(mount.mount.name, mount.volume.name);
+            let (secret, map) = (&mount.volume.secret, &mount.volume.config_map);
+            match place {
+                Place::Secret(key) => {
+                    assert_eq!(secret.as_ref().unwrap().secret_name.as_deref(), Some(key.name))
+                }
+                Place::ConfigMap(key) => assert_eq!(map.as_ref().unwrap().name, key.name),
+                Place::Token { audience, .. } => {
+                    let sources = mount.volume.projected.as_ref().unwrap().sources.as_ref().unwrap();
+                    let token = sources[0].service_account_token.as_ref().unwrap();
+                    assert_eq!(token.audience.as_deref(), Some(*audience));
+                    assert_eq!(token.expiration_seconds, Some(3600));
+                }
+            }
+        }
+        let mut names: Vec<_> = mounts.iter().map(|mount| &mount.volume.name).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), 5);
     }
 }

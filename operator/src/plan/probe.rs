@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 use millrace_contract::probe::{Failure, Outcome, Report, Request};
 use millrace_contract::status;
-use millrace_crds::{MqttBroker, TopicRoute};
+use millrace_crds::{Place, TopicRoute};
 
 use super::meta::Family;
 use super::pod::{self, ROOT};
@@ -211,13 +211,13 @@ fn last_line(text: &str) -> &str {
     text.trim_end().lines().last().unwrap_or_default()
 }
 
-/// The pod of a probe. `key` is what tells it from a probe of something else.
-pub fn pod(
+/// The pod of a probe. `key` is what tells it from a probe of something else, `places` where what is not in the request is.
+pub fn pod<'a>(
     family: &Family,
     key: &str,
     attempt: u32,
     request: &Request,
-    broker: Option<&MqttBroker>,
+    places: impl IntoIterator<Item = Place<'a>>,
     route: Option<&TopicRoute>,
     settings: &Settings,
 ) -> Desired {
@@ -233,7 +233,7 @@ pub fn pod(
         .into(),
     );
     let mut mounts = vec![pod::annotation("probe", "request.json", names::REQUEST)];
-    mounts.extend(broker.into_iter().flat_map(pod::secrets));
+    mounts.extend(pod::values(places));
     let request = format!("{ROOT}/probe/request.json");
     let (mut spec, mut container) =
         pod::spec(settings, pod::command(&["probe", "--request", &request]), mounts);

@@ -4,7 +4,8 @@ use millrace_contract::probe::{BrokerRequest, Outcome, Report, Request, SinkRequ
 use millrace_contract::{AnyDocument, Live, Settings as WorkerSettings};
 use millrace_crds::api::ObjectRef;
 use millrace_crds::{
-    KafkaSink, MqttBroker, RenderOptions, SessionSource, TopicRoute, document, group, known_topics,
+    KafkaSink, MqttBroker, RenderOptions, SessionSource, TopicRoute, broker_places, document, group,
+    known_topics, sink_places,
 };
 
 use super::inputs::Inputs;
@@ -107,7 +108,7 @@ pub fn route(inputs: &Inputs, checks: &Checks, settings: &Settings) -> Result<Pl
             &version,
             attempt,
             &request,
-            Some(broker),
+            broker_places(broker).into_iter().chain(sink_places(sink)),
             Some(route),
             settings,
         ));
@@ -128,6 +129,7 @@ pub fn route(inputs: &Inputs, checks: &Checks, settings: &Settings) -> Result<Pl
         let workers = Workers {
             route,
             broker,
+            sink,
             drain_ms: document.timeouts().drain_ms,
             replicas: i32::from(pods),
             settings_map: names::settings(name, &version),
@@ -164,7 +166,7 @@ pub fn route(inputs: &Inputs, checks: &Checks, settings: &Settings) -> Result<Pl
 pub fn render(route: &TopicRoute, broker: &MqttBroker, sink: &KafkaSink) -> Result<AnyDocument, Rejection> {
     let options = RenderOptions {
         session: SessionSource::Uid,
-        secrets: &pod::secret_file,
+        places: &pod::file,
     };
     document(route, broker, sink, &options).map_err(|error| {
         let message = format!("{}: {}: {}", error.object, error.field, error.message);

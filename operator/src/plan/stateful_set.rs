@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use millrace_crds::{MqttBroker, TopicRoute};
+use millrace_crds::{KafkaSink, MqttBroker, TopicRoute, broker_places, sink_places};
 
 use super::meta::Family;
 use super::pod::{self, ROOT};
@@ -33,6 +33,7 @@ const LIMITS: [(&str, &str); 1] = [("memory", "256Mi")];
 pub(super) struct Workers<'a> {
     pub(super) route: &'a TopicRoute,
     pub(super) broker: &'a MqttBroker,
+    pub(super) sink: &'a KafkaSink,
     /// How long a worker may take to end, in milliseconds.
     pub(super) drain_ms: u64,
     pub(super) replicas: i32,
@@ -98,7 +99,11 @@ fn template(family: &Family, workers: &Workers<'_>, settings: &Settings) -> PodT
         pod::config("lanes", names::lanes(route), true),
         pod::annotation("pod", "assignment", names::ASSIGNMENT),
     ];
-    mounts.extend(pod::secrets(workers.broker));
+    mounts.extend(pod::values(
+        broker_places(workers.broker)
+            .into_iter()
+            .chain(sink_places(workers.sink)),
+    ));
     let (mut spec, mut container) = pod::spec(settings, command, mounts);
     container.ports = Some(vec![ContainerPort {
         name: Some("admin".into()),

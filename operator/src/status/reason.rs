@@ -72,6 +72,8 @@ reasons! {
     BrokerUnreachable,
     /// The broker refused the connection.
     BrokerRefused,
+    /// The broker's certificate is not trusted, or it does not accept the client's, or it does not speak TLS.
+    BrokerTlsFailed,
     /// The broker broke a rule of MQTT, or sent what the route cannot take.
     ProtocolError,
     /// The broker refused a subscription.
@@ -88,6 +90,8 @@ reasons! {
     KafkaUnreachable,
     /// Kafka refuses the worker.
     KafkaRefused,
+    /// Kafka's certificate is not trusted, or it does not accept the client's, or it does not speak TLS.
+    KafkaTlsFailed,
     /// A Kafka topic does not exist and may not be created.
     TopicMissing,
     /// A Kafka topic accepts records with fewer replicas than two.
@@ -139,6 +143,8 @@ impl From<WorkerReason> for Reason {
         match reason {
             WorkerReason::BrokerUnreachable => Self::BrokerUnreachable,
             WorkerReason::BrokerRefused => Self::BrokerRefused,
+            WorkerReason::BrokerTlsFailed => Self::BrokerTlsFailed,
+            WorkerReason::KafkaTlsFailed => Self::KafkaTlsFailed,
             WorkerReason::ProtocolError => Self::ProtocolError,
             WorkerReason::SubscriptionRefused => Self::SubscriptionRefused,
             WorkerReason::QosDowngraded => Self::QosDowngraded,

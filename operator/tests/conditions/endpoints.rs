@@ -48,7 +48,7 @@ impl World {
             broker: None,
             sink: None,
         };
-        let made = probe::pod(&family, KEY, attempt, &nothing, None, None, &Settings::default());
+        let made = probe::pod(&family, KEY, attempt, &nothing, [], None, &Settings::default());
         let mut body = json_of(&made);
         body["status"] = status;
         body["metadata"]["creationTimestamp"] = self.now.to_string().into();
@@ -194,6 +194,9 @@ pub(crate) fn brokers() -> Vec<Said> {
         World::new()
             .fails_at_broker(worker::bad_password())
             .broker("The broker refuses the password"),
+        World::new()
+            .fails_at_broker(worker::broker_has_expired())
+            .broker("The broker's certificate has expired"),
         gone().broker("The broker is unreachable"),
         gone()
             .after(10)
@@ -226,6 +229,13 @@ pub(crate) fn sinks() -> Vec<Said> {
         World::new()
             .fails_at_sink(worker::kafka_has_no_broker())
             .sink("Kafka does not answer"),
+        World::new()
+            .fails_at_sink(worker::kafka_knows_no_such_user())
+            .sink("Kafka refuses the password"),
+        World::new()
+            .finds_sink(None)
+            .workers(Workers::Trouble(worker::kafka_not_trusted()))
+            .sink("Kafka shows a certificate of another authority"),
         World::new()
             .finds_sink(Some(worker::topic_missing()))
             .sink("The topic of a route is missing"),

@@ -147,6 +147,12 @@ fn probed() -> Vec<Said> {
             .probe_fails_at_broker(worker::bad_password())
             .said("The broker refuses the password"),
         World::new()
+            .probe_fails_at_broker(worker::broker_has_expired())
+            .said("The broker's certificate has expired"),
+        World::new()
+            .probe_fails_at_sink(worker::kafka_knows_no_such_user())
+            .said("Kafka refuses the password"),
+        World::new()
             .probe_fails_at_broker(worker::bad_client_id())
             .said("The broker refuses the client id"),
         World::new()
@@ -296,6 +302,8 @@ fn in_trouble() -> Vec<Said> {
         trouble(worker::taken_over(), LaneState::TakenOver)
             .said("Another client has the client id of a lane"),
         trouble(worker::kafka_unreachable(), LaneState::Up).said("Kafka is gone"),
+        trouble(worker::kafka_not_trusted(), LaneState::Up)
+            .said("Kafka shows a certificate of another authority"),
         trouble(worker::kafka_silent(), LaneState::Connecting).said("Kafka has not answered yet"),
         trouble(worker::kafka_refuses(), LaneState::Up).said("Kafka takes the client's rights away"),
         trouble(worker::topic_missing(), LaneState::Up).said("The topic is deleted"),

@@ -16,6 +16,8 @@ const WAY_OUT: &[&str] = &[
     "check ",
     "choose ",
     "correct ",
+    "renew ",
+    "put ",
     "create ",
     "delete ",
     "expected one of ",

@@ -57,6 +57,7 @@ fn problem(reason: Reason, template: &str, values: &[&str]) -> Problem {
 
 const BROKER: &str = "mosquitto:1883";
 const KAFKA: &str = "kafka:9092";
+const LOOK_AT_KAFKA: &str = "check the KafkaSink's spec.bootstrapServers and the network";
 const AGAIN: &str = "a new connection is made: if none lasts, see the broker's log";
 
 pub(crate) fn broker_unresolved() -> Problem {
@@ -145,14 +146,27 @@ fn refused(why: &str, code: &str, advice: &str) -> Problem {
 }
 
 pub(crate) fn no_secret_key() -> Problem {
+    let place = words("file {}", &["/etc/millrace/secrets/plant-login/password"]);
+    let why = words(
+        "{place}: {source}",
+        &[&place, "No such file or directory (os error 2)"],
+    );
     problem(
         Reason::BrokerUnreachable,
-        "cannot read the credentials: {place}: {source}; check the Secret that the MqttBroker's spec.auth names, and its \
-         keys",
-        &[
-            &words("file {}", &["/etc/millrace/secrets/plant-login/password"]),
-            "No such file or directory (os error 2)",
-        ],
+        "cannot read the credentials: {0}; check the Secret that the MqttBroker's spec.auth names, and its keys",
+        &[&why],
+    )
+}
+
+pub(crate) fn broker_has_expired() -> Problem {
+    let why = words(
+        "its certificate has expired, {} ago; renew it at {who}",
+        &["3 days", "the broker"],
+    );
+    problem(
+        Reason::BrokerTlsFailed,
+        "no TLS with {address}: {why}",
+        &["mosquitto:8883", &why],
     )
 }
 
@@ -244,23 +258,37 @@ pub(crate) fn topic_unsafe() -> Problem {
 }
 
 pub(crate) fn kafka_unreachable() -> Problem {
-    problem(
-        Reason::KafkaUnreachable,
-        "no Kafka broker of {servers} can be reached: {reason}; nothing is lost, messages wait where they come from: \
-         check the KafkaSink's spec.bootstrapServers and the network",
-        &[
-            KAFKA,
-            "kafka:9092/1: Connect to ipv4#10.0.3.9:9092 failed: Connection refused",
-        ],
-    )
+    let what = words("no Kafka broker of {servers} can be reached", &[KAFKA]);
+    let text = "kafka:9092/1: Connect to ipv4#10.0.3.9:9092 failed: Connection refused";
+    kafka_fails(Reason::KafkaUnreachable, &what, text, Some(LOOK_AT_KAFKA))
+}
+
+pub(crate) fn kafka_not_trusted() -> Problem {
+    let cause = words(
+        "its certificate comes from an authority that is not trusted; put that authority's certificate where the {kind}'s \
+         spec.tls.ca says",
+        &["KafkaSink"],
+    );
+    let what = words("Kafka at {servers} cannot be used", &[KAFKA]);
+    kafka_fails(Reason::KafkaTlsFailed, &what, &format!("{KAFKA}: {cause}"), None)
+}
+
+/// librdkafka's words, or a cause that says what to do about it.
+fn kafka_fails(reason: Reason, what: &str, text: &str, advice: Option<&str>) -> Problem {
+    let rest = words("; nothing is lost, messages wait where they come from", &[]);
+    let advice = advice.map_or(String::new(), |advice| format!(": {}", words(advice, &[])));
+    Problem {
+        reason,
+        message: format!("{what}: {text}{rest}{advice}"),
+    }
 }
 
 pub(crate) fn kafka_silent() -> Problem {
-    problem(
-        Reason::KafkaUnreachable,
-        "Kafka at {servers} has not answered yet{}{}: check the KafkaSink's spec.bootstrapServers and the network",
-        &[KAFKA, "", ""],
-    )
+    let what = words("Kafka at {servers} has not answered yet{}{}", &[KAFKA, "", ""]);
+    Problem {
+        reason: Reason::KafkaUnreachable,
+        message: format!("{what}: {}", words(LOOK_AT_KAFKA, &[])),
+    }
 }
 
 pub(crate) fn kafka_refuses() -> Problem {
@@ -276,15 +304,25 @@ pub(crate) fn kafka_refuses() -> Problem {
 }
 
 pub(crate) fn kafka_has_no_broker() -> Problem {
-    problem(
-        Reason::KafkaUnreachable,
-        "no Kafka broker of {} answers: {why}; check the KafkaSink's spec.bootstrapServers and the network in between, and \
-         that the listener speaks neither TLS nor SASL",
-        &[
-            KAFKA,
-            "kafka:9092/bootstrap: Disconnected while requesting ApiVersion",
-        ],
-    )
+    let what = words(
+        "no Kafka broker of {} answers: {}",
+        &[KAFKA, "kafka:9092/bootstrap: Connection refused"],
+    );
+    Problem {
+        reason: Reason::KafkaUnreachable,
+        message: format!("{what}: {}", words(LOOK_AT_KAFKA, &[])),
+    }
+}
+
+pub(crate) fn kafka_knows_no_such_user() -> Problem {
+    let text = "sasl_ssl://kafka:9092/bootstrap: SASL authentication error: Authentication failed: Invalid username or password";
+    let what = words("no Kafka broker of {} answers: {}", &[KAFKA, text]);
+    let advice = "check the user name, the password and the mechanism in the KafkaSink's spec.sasl, the keys of its \
+                  Secret, and the user at Kafka";
+    Problem {
+        reason: Reason::KafkaRefused,
+        message: format!("{what}: {}", words(advice, &[])),
+    }
 }
 
 pub(crate) fn topic_missing() -> Problem {
@@ -416,8 +454,8 @@ pub(crate) fn configuration_refused() -> Problem {
 pub(crate) fn credentials_refused() -> Problem {
     problem(
         Reason::CredentialsRefused,
-        "the changed credentials do not work: {why}; connections go on with the ones before, and the new ones are tried \
-         again: correct the Secret, or the user at the broker",
-        &[&bad_password().message],
+        "the changed credentials for {} do not work: {why}; connections go on with the ones before, and the new ones are \
+         tried again: correct the Secret, or {}",
+        &["the MQTT broker", &bad_password().message, "the MQTT broker"],
     )
 }

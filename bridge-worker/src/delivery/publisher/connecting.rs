@@ -14,21 +14,22 @@ impl Runner {
         self.task.shared.view().connection.state = ConnectionState::Connecting;
         let mut session = self.task.plan.session.clone();
         session.clean_start = self.begins;
-        let login = self.task.logins.for_attempt(self.attempts.login_refused());
+        let access = self.task.credentials.for_attempt(self.attempts.login_refused());
         let version = self.attempts.version();
         let mut orders = self.task.orders.clone();
         let attempt = async {
-            let login = login?;
-            let (connection, granted) = connect(&session, login.0.as_ref(), version).await?;
-            Ok((connection, granted, login))
+            let access = access?;
+            let (connection, granted) = connect(&session, &access, version).await?;
+            Ok((connection, granted, access))
         };
         let outcome = tokio::select! {
             outcome = attempt => outcome,
             _ = orders.wait_for(|orders| orders.command == Command::Abort) => return Err(Duration::ZERO),
         };
-        let (connection, granted, login) = outcome.map_err(|error| self.not_connected(&error))?;
+        let (connection, granted, access) = outcome.map_err(|error| self.not_connected(&error))?;
         self.attempts.connected(granted.version);
-        self.task.logins.has_worked(login);
+        self.login = self.task.credentials.has_worked(access);
+        self.outdated = None;
         let had_to_begin = std::mem::take(&mut self.begins);
         if had_to_begin && granted.version == Version::V311 {
             // A session that begins clean ends with its connection there: the next one lasts.

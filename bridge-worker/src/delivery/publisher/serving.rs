@@ -14,6 +14,8 @@ use crate::mqtt::{Connection, Ended, Goodbye, Granted, Outbound, pubrel};
 /// How long the thread rests after a turn in which something moved: a broker that answers one by one would wake it for
 /// each.
 const NAP: Duration = Duration::from_micros(200);
+/// How long the broker may take to answer what was published, before a connection is made again.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Messages that are taken from the reader before they can be published.
 const AHEAD: usize = 4096;
 
@@ -29,10 +31,10 @@ impl Runner {
         }
         loop {
             match self.turn(&mut connection, granted).await {
-                Ok(false) => {}
-                Ok(true) => {
+                Ok(None) => {}
+                Ok(Some(goodbye)) => {
                     self.settle();
-                    connection.disconnect(Goodbye::End).await;
+                    connection.disconnect(goodbye).await;
                     return Ok(());
                 }
                 Err(ended) => {
@@ -45,8 +47,12 @@ impl Runner {
         }
     }
 
-    /// Orders, answers, messages, timers; then waits for any of them. True when this side is to say goodbye.
-    async fn turn(&mut self, connection: &mut Connection, granted: &Granted) -> Result<bool, Ended> {
+    /// Orders, answers, messages, timers; then waits for any of them. Returns how this side is to say goodbye, when it is.
+    async fn turn(
+        &mut self,
+        connection: &mut Connection,
+        granted: &Granted,
+    ) -> Result<Option<Goodbye>, Ended> {
         self.take_steps();
         self.take_orders();
         let at = self.take_reports();
@@ -69,16 +75,25 @@ impl Runner {
         self.show(at);
         connection.keep_alive(true)?;
         if self.is_over(at) {
-            return Ok(true);
+            return Ok(Some(Goodbye::End));
+        }
+        if self.is_to_come_again(at) {
+            return Ok(Some(Goodbye::Keep));
         }
         if read > 0 || sent > 0 {
             // Nothing else runs on this runtime.
             std::thread::sleep(NAP);
             // Only the runtime's driver learns that the socket has more.
             tokio::task::yield_now().await;
-            return Ok(false);
+            return Ok(None);
         }
-        let moments = [self.retry_at, self.drain_until, self.task.letters.next_retry()];
+        let parts_at = self.outdated.map(|since| since + LAST_ANSWERS);
+        let moments = [
+            self.retry_at,
+            self.drain_until,
+            parts_at,
+            self.task.letters.next_retry(),
+        ];
         let next = moments
             .into_iter()
             .flatten()
@@ -93,12 +108,23 @@ impl Runner {
             _ = self.task.orders.changed() => {}
             () = sleep_until(next.max(at + Duration::from_millis(1)).into()) => {}
         }
-        Ok(false)
+        Ok(None)
+    }
+
+    /// Whether the connection is to be made again, with credentials that have changed: once nothing is unanswered, so that
+    /// nothing has to be sent twice.
+    fn is_to_come_again(&mut self, at: Instant) -> bool {
+        if self.login >= self.task.credentials.revision() {
+            return false;
+        }
+        let since = *self.outdated.get_or_insert(at);
+        let is_answered = self.window.len() == 0 && self.unflushed.is_empty();
+        is_answered || at >= since + LAST_ANSWERS
     }
 
     /// Publishes what waits, as far as the broker and the socket take it. Returns how many messages.
     fn publish(&mut self, connection: &mut Connection, granted: &Granted) -> usize {
-        if self.unsent.is_empty() || self.has_stopped() {
+        if self.unsent.is_empty() || self.has_stopped() || self.outdated.is_some() {
             return 0;
         }
         let now_ms = epoch_ms();

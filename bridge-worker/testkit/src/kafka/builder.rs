@@ -25,6 +25,8 @@ pub struct KafkaBuilder {
     proxy: bool,
     properties: Vec<(String, String)>,
     jvm: Vec<String>,
+    listeners: Vec<(String, String)>,
+    scram: Vec<String>,
 }
 
 impl KafkaBuilder {
@@ -38,6 +40,20 @@ impl KafkaBuilder {
     /// A setting of `server.properties`.
     pub fn property(mut self, name: &str, value: &str) -> Self {
         self.properties.push((name.into(), value.into()));
+        self
+    }
+
+    /// A further listener, on a port of its own, that speaks `SSL`, `SASL_SSL` or `SASL_PLAINTEXT`. Its settings are
+    /// properties that begin with `listener.name.<name>.`; see [`Kafka::listener`].
+    pub fn listener(mut self, name: &str, protocol: &str) -> Self {
+        self.listeners.push((name.into(), protocol.into()));
+        self
+    }
+
+    /// A user with a password that is proved by `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    pub fn scram(mut self, mechanism: &str, user: &str, password: &str) -> Self {
+        self.scram
+            .push(format!("{mechanism}=[name={user},password={password}]"));
         self
     }
 
@@ -61,6 +77,11 @@ impl KafkaBuilder {
             let proxy = Proxy::to(port.address());
             (port, proxy)
         });
+        let more: Vec<(String, Port)> = self
+            .listeners
+            .iter()
+            .map(|(name, _)| (name.clone(), Port::free()))
+            .collect();
         let properties = folder.path().join("server.properties");
         let listeners = Listeners {
             direct: direct.number(),
@@ -68,13 +89,19 @@ impl KafkaBuilder {
             proxied: proxied
                 .as_ref()
                 .map(|(port, proxy)| (port.number(), proxy.port())),
+            more: self
+                .listeners
+                .iter()
+                .zip(&more)
+                .map(|((name, protocol), (_, port))| (name.clone(), protocol.clone(), port.number()))
+                .collect(),
         };
         std::fs::write(&properties, self.render(&listeners, folder.path()))
             .expect("writing server.properties");
         let log_config = folder.path().join("log4j2.xml");
         std::fs::write(&log_config, LOG_CONFIG).expect("writing log4j2.xml");
         let mut jvm = vec![format!("-Dlog4j2.configurationFile={}", log_config.display())];
-        jvm.extend(self.jvm);
+        jvm.extend(self.jvm.iter().cloned());
 
         let mut format = java(&jvm);
         format.args([
@@ -86,6 +113,9 @@ impl KafkaBuilder {
             "-c",
         ]);
         format.arg(&properties);
+        for user in &self.scram {
+            format.args(["--add-scram", user]);
+        }
         let mut format = Process::spawn_in("kafka-format", format, &folder);
         let status = format.wait(Duration::from_secs(60));
         assert!(
@@ -98,6 +128,7 @@ impl KafkaBuilder {
         let mut kafka = Kafka {
             direct,
             proxied,
+            listeners: more,
             jvm,
             folder,
             process: None,
@@ -116,6 +147,7 @@ impl KafkaBuilder {
             direct,
             controller,
             proxied,
+            ref more,
         } = *listeners;
         let controller = format!("CONTROLLER://127.0.0.1:{controller}");
         let mut listen = format!("DIRECT://127.0.0.1:{direct}");
@@ -123,6 +155,12 @@ impl KafkaBuilder {
         if let Some((port, proxy)) = proxied {
             listen += &format!(",PROXIED://127.0.0.1:{port}");
             advertise += &format!(",PROXIED://127.0.0.1:{proxy}");
+        }
+        let mut protocols = "DIRECT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned();
+        for (name, protocol, port) in more {
+            listen += &format!(",{name}://127.0.0.1:{port}");
+            advertise += &format!(",{name}://127.0.0.1:{port}");
+            protocols += &format!(",{name}:{protocol}");
         }
         set("process.roles", "broker,controller");
         set("node.id", "1");
@@ -132,10 +170,7 @@ impl KafkaBuilder {
         );
         set("listeners", &format!("{listen},{controller}"));
         set("advertised.listeners", &format!("{advertise},{controller}"));
-        set(
-            "listener.security.protocol.map",
-            "DIRECT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        );
+        set("listener.security.protocol.map", &protocols);
         set("inter.broker.listener.name", "DIRECT");
         set("controller.listener.names", "CONTROLLER");
         set("log.dirs", &folder.join("data").display().to_string());
@@ -170,4 +205,6 @@ struct Listeners {
     controller: u16,
     /// The listener and the proxy in front of it.
     proxied: Option<(u16, u16)>,
+    /// Name, protocol and port.
+    more: Vec<(String, String, u16)>,
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::api::{MqttBroker, Named, ObjectRef, Ordering, ProtocolVersion, SharedSubscriptions, TopicRoute};
+use crate::places::{self, Place};
 use crate::validate::path::FieldPath;
 use crate::validate::{Manifest, Note, Object, suggest};
 
@@ -10,8 +11,9 @@ pub(super) fn check(manifests: &[Manifest<'_>]) -> Vec<(usize, Note)> {
     let notes = manifests.iter().enumerate().flat_map(|(index, manifest)| {
         let notes = match &manifest.object {
             Object::Route(route) => route_references(route, manifests),
-            Object::Broker(broker) => secret(broker, manifests),
-            Object::Sink(_) | Object::Secret(_) | Object::Unknown => Vec::new(),
+            Object::Broker(broker) => keys_of(places::of_broker(broker), manifests),
+            Object::Sink(sink) => keys_of(places::of_sink(sink), manifests),
+            Object::Keys(_) | Object::Unknown => Vec::new(),
         };
         notes.into_iter().map(move |note| (index, note))
     });
@@ -118,44 +120,41 @@ fn is_referred(broker: &MqttBroker, reference: &ObjectRef, namespace: &str) -> b
     broker.name() == reference.name && broker.namespace() == namespace
 }
 
-/// A Secret of the set that lacks a key. Whether a Secret exists elsewhere is not known here.
-fn secret(broker: &MqttBroker, manifests: &[Manifest<'_>]) -> Vec<Note> {
-    let Some(basic) = broker.spec.auth.as_ref().and_then(|auth| auth.basic.as_ref()) else {
-        return Vec::new();
-    };
-    let path = FieldPath::parse("spec.auth.basic");
-    let name = basic.secret_ref.name.as_str();
-    let found = manifests.iter().find_map(|manifest| match &manifest.object {
-        Object::Secret(secret)
-            if manifest.identity.name == name && manifest.identity.namespace == broker.namespace() =>
-        {
-            Some(secret)
+/// Secrets and ConfigMaps of the set that lack a key. Whether one exists elsewhere is not known here.
+fn keys_of(places: Vec<(String, Place<'_>)>, manifests: &[Manifest<'_>]) -> Vec<Note> {
+    let notes = places.into_iter().filter_map(|(field, place)| {
+        let (kind, key) = match place {
+            Place::Secret(key) => ("Secret", key),
+            Place::ConfigMap(key) => ("ConfigMap", key),
+            Place::Token { .. } => return None,
+        };
+        let found = manifests.iter().find_map(|manifest| match &manifest.object {
+            Object::Keys(object)
+                if manifest.identity.kind == kind
+                    && manifest.identity.name == key.name
+                    && manifest.identity.namespace == key.namespace =>
+            {
+                Some(object)
+            }
+            _ => None,
+        });
+        let keys = keys(found?);
+        if keys.contains(&key.key) {
+            return None;
         }
-        _ => None,
+        let message = format!(
+            "{kind} {} has no key {}; write one that it has: {}",
+            key.name,
+            key.key,
+            keys.join(", ")
+        );
+        Some(Note::error(FieldPath::parse(&field), message))
     });
-    let Some(found) = found else { return Vec::new() };
-    let keys = keys(found);
-    let username = basic
-        .username
-        .is_none()
-        .then(|| ("usernameKey", basic.username_key()));
-    let wanted = username
-        .into_iter()
-        .chain([("passwordKey", basic.password_key.as_str())]);
-    wanted
-        .filter(|(_, key)| !keys.contains(key))
-        .map(|(field, key)| {
-            let message = format!(
-                "Secret {name} has no key {key}; write one that it has: {}",
-                keys.join(", ")
-            );
-            Note::error(path.key(field), message)
-        })
-        .collect()
+    notes.collect()
 }
 
-fn keys(secret: &Value) -> Vec<&str> {
-    let maps = [&secret["data"], &secret["stringData"]];
+fn keys(object: &Value) -> Vec<&str> {
+    let maps = [&object["data"], &object["stringData"], &object["binaryData"]];
     maps.into_iter()
         .filter_map(Value::as_object)
         .flat_map(|map| map.keys().map(String::as_str))

@@ -1,0 +1,231 @@
+//! What a route comes in with at both ends: what works, and what the files say now.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use millrace_contract::status::{Problem, Reason};
+use millrace_contract::{Broker, ProtocolVersion};
+
+use crate::backoff::Backoff;
+use crate::mqtt::{Access, ConnectError, Goodbye, Read, SessionOptions, negotiate};
+use crate::random;
+
+/// What has worked, and what came of what was to take its place.
+#[derive(Debug)]
+pub(crate) struct Known<A> {
+    /// For a person: whose they are.
+    of: &'static str,
+    inner: Mutex<Inner<A>>,
+}
+
+#[derive(Debug)]
+struct Inner<A> {
+    /// The last that has worked, kept in memory: files may change to what does not.
+    good: Option<A>,
+    /// Grows with every other that works.
+    revision: u64,
+    taken_over: u64,
+    refused: u64,
+    problem: Option<Problem>,
+}
+
+impl<A: Clone> Known<A> {
+    /// Nothing has worked yet.
+    pub(crate) fn nothing(of: &'static str) -> Self {
+        Self::with(of, None)
+    }
+
+    /// What is used until something else has worked.
+    pub(crate) fn with(of: &'static str, good: Option<A>) -> Self {
+        let inner = Inner {
+            good,
+            revision: 0,
+            taken_over: 0,
+            refused: 0,
+            problem: None,
+        };
+        Self {
+            of,
+            inner: Mutex::new(inner),
+        }
+    }
+
+    /// The last that has worked.
+    pub(crate) fn good(&self) -> Option<A> {
+        self.lock().good.clone()
+    }
+
+    /// This has worked, which `is_new` unless it is what has worked last. Returns its revision.
+    pub(crate) fn has_worked(&self, access: A, is_new: impl FnOnce(&A, &A) -> bool) -> u64 {
+        let mut inner = self.lock();
+        if inner.good.as_ref().is_none_or(|good| is_new(good, &access)) {
+            inner.taken_over += u64::from(inner.good.is_some());
+            inner.good = Some(access);
+            inner.revision += 1;
+            inner.problem = None;
+        }
+        inner.revision
+    }
+
+    /// What has changed has changed back.
+    pub(crate) fn is_as_before(&self) {
+        self.lock().problem = None;
+    }
+
+    /// What has changed is refused; `why` names no secret.
+    pub(crate) fn was_refused(&self, why: &str) {
+        let message = format!(
+            "the changed credentials for {} do not work: {why}; connections go on with the ones before, and the new ones \
+             are tried again: correct the Secret, or {}",
+            self.of, self.of
+        );
+        let mut inner = self.lock();
+        inner.refused += 1;
+        if inner.problem.is_none() {
+            tracing::error!("{message}");
+        }
+        inner.problem = Some(Problem {
+            reason: Reason::CredentialsRefused,
+            message,
+        });
+    }
+
+    /// The revision of what is in use.
+    pub(crate) fn revision(&self) -> u64 {
+        self.lock().revision
+    }
+
+    /// How often changed credentials were taken over, how often refused, and what is wrong now.
+    pub(crate) fn seen(&self) -> (u64, u64, Option<Problem>) {
+        let inner = self.lock();
+        (inner.taken_over, inner.refused, inner.problem.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<A>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a route's connections to its broker are made with.
+#[derive(Debug)]
+pub(crate) struct Credentials {
+    broker: Broker,
+    known: Known<Access>,
+}
+
+impl Credentials {
+    pub(crate) fn new(broker: Broker) -> Self {
+        Self {
+            broker,
+            known: Known::nothing("the MQTT broker"),
+        }
+    }
+
+    /// Whether they can change while the process runs.
+    pub(crate) fn can_change(&self) -> bool {
+        Read::can_change(&self.broker)
+    }
+
+    /// What to connect with: what has worked last, or when there is none or the broker has refused it, what the files
+    /// and variables say now.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(crate) fn for_attempt(&self, good_was_refused: bool) -> Result<Access, ConnectError> {
+        let good = self.known.good().filter(|_| !good_was_refused);
+        good.map_or_else(|| Access::read(&self.broker), Ok)
+    }
+
+    /// An attempt has succeeded. Returns the revision of what it was made with.
+    pub(crate) fn has_worked(&self, access: Access) -> u64 {
+        self.known.has_worked(access, |good, access| !good.is_as(access))
+    }
+
+    /// What the files say now, if that is other than what is in use. Files that cannot be read are as they were: they
+    /// may be gone for the moment in which they are replaced.
+    pub(crate) fn changed(&self) -> Option<Read> {
+        let now = Read::now(&self.broker).ok()?;
+        // Before one has worked, every attempt reads the files.
+        let good = self.known.good()?;
+        if good.is_of(&now) {
+            self.known.is_as_before();
+            return None;
+        }
+        Some(now)
+    }
+
+    /// The broker has refused what has changed; `why` names no secret.
+    pub(crate) fn was_refused(&self, why: &str) {
+        self.known.was_refused(why);
+    }
+
+    /// The revision of what is in use.
+    pub(crate) fn revision(&self) -> u64 {
+        self.known.revision()
+    }
+
+    /// How often changed credentials were taken over, how often refused, and what is wrong now.
+    pub(crate) fn seen(&self) -> (u64, u64, Option<Problem>) {
+        self.known.seen()
+    }
+}
+
+/// Tries what has changed on a connection of its own, again and again until it works.
+#[derive(Default)]
+pub(crate) struct Trial {
+    tried: Option<Read>,
+    again: Option<Instant>,
+    backoff: Backoff,
+}
+
+impl Trial {
+    /// How often files are looked at.
+    pub(crate) const PACE: Duration = Duration::from_secs(1);
+
+    /// Looks at the files, and tries what they say if it is due. `session` is one that the route has.
+    pub(crate) async fn look(
+        &mut self,
+        credentials: &Credentials,
+        session: &SessionOptions,
+        protocol: ProtocolVersion,
+    ) {
+        let Some(read) = credentials.changed() else {
+            self.tried = None;
+            return;
+        };
+        if self.tried.as_ref() != Some(&read) {
+            (self.tried, self.again) = (Some(read.clone()), None);
+            self.backoff.reset();
+        }
+        if self.again.is_some_and(|again| Instant::now() < again) {
+            return;
+        }
+        let session = SessionOptions {
+            client_id: format!("{}-try-{}", session.client_id, random::word()),
+            clean_start: true,
+            session_expiry_seconds: 0,
+            ..session.clone()
+        };
+        let attempt = async {
+            let access = Access::of(read)?;
+            let (connection, _) = negotiate(&session, &access, protocol).await?;
+            Ok::<_, ConnectError>((connection, access))
+        };
+        match attempt.await {
+            Ok((connection, access)) => {
+                connection.disconnect(Goodbye::End).await;
+                credentials.has_worked(access);
+                tracing::info!(
+                    "changed credentials for the MQTT broker work: connections take them over one by one"
+                );
+            }
+            Err(error) => {
+                if error.is_refusal() {
+                    credentials.was_refused(&error.to_string());
+                }
+                // A broker that is away says nothing of credentials.
+                self.again = Some(Instant::now() + Self::PACE + self.backoff.next());
+            }
+        }
+    }
+}

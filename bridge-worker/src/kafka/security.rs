@@ -1,0 +1,212 @@
+//! TLS and SASL: what a document says, in librdkafka's words.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use millrace_contract::status::Problem;
+use millrace_contract::{Sasl, Sink, Value};
+use millrace_librdkafka::set_token;
+use rdkafka::client::{Client, OAuthToken};
+use rdkafka::{ClientConfig, ClientContext};
+use serde::Deserialize;
+
+use super::OptionsError;
+use crate::certificates::{Certificates, CertificatesError};
+use crate::credentials::Known;
+use crate::value::text;
+
+/// How a client of another kind reaches the same Kafka.
+///
+/// # Errors
+/// When what it needs cannot be read.
+pub fn reaching(sink: &Sink) -> Result<ClientConfig, OptionsError> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", sink.bootstrap_servers.join(","));
+    Entry::read(sink)?.apply(&mut config);
+    for (name, value) in &sink.librdkafka {
+        config.set(name, value);
+    }
+    Ok(config)
+}
+
+/// How a client comes in, in librdkafka's settings, as the files said it at one moment. Nothing of it is ever printed.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Entry(Vec<(&'static str, String)>);
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Entry(..)")
+    }
+}
+
+impl Entry {
+    /// # Errors
+    /// When something cannot be read, or is no certificate or key.
+    pub(crate) fn read(sink: &Sink) -> Result<Self, OptionsError> {
+        let protocol = match (&sink.tls, &sink.sasl) {
+            (None, None) => return Ok(Self(Vec::new())),
+            (Some(_), None) => "ssl",
+            (None, Some(_)) => "sasl_plaintext",
+            (Some(_), Some(_)) => "sasl_ssl",
+        };
+        let mut settings = vec![("security.protocol", protocol.to_owned())];
+        if let Some(tls) = &sink.tls {
+            settings.extend(Certificates::read(tls)?.librdkafka()?);
+        }
+        match &sink.sasl {
+            None => {}
+            Some(Sasl::Basic {
+                mechanism,
+                credentials,
+            }) => settings.extend([
+                ("sasl.mechanism", mechanism.clone()),
+                ("sasl.username", text(&credentials.username)?),
+                ("sasl.password", text(&credentials.password)?),
+            ]),
+            // The token itself is asked for again and again: see [`Bearer`].
+            Some(Sasl::Token(_)) => settings.push(("sasl.mechanism", "OAUTHBEARER".into())),
+        }
+        Ok(Self(settings))
+    }
+
+    pub(crate) fn apply(&self, config: &mut ClientConfig) {
+        for (name, value) in &self.0 {
+            config.set(*name, value);
+        }
+    }
+}
+
+/// What a route's clients of Kafka come in with.
+#[derive(Debug)]
+pub(crate) struct KafkaCredentials {
+    sink: Sink,
+    bearer: Bearer,
+    known: Known<Entry>,
+}
+
+impl KafkaCredentials {
+    /// With what the files say now, until something else has worked.
+    ///
+    /// # Errors
+    /// As [`Entry::read`].
+    pub(crate) fn read(sink: &Sink) -> Result<Arc<Self>, OptionsError> {
+        let entry = Entry::read(sink)?;
+        Ok(Arc::new(Self {
+            sink: sink.clone(),
+            bearer: Bearer::of(sink),
+            known: Known::with("Kafka", Some(entry)),
+        }))
+    }
+
+    /// Whether they can change while the process runs. Tokens do so by themselves.
+    pub(crate) fn can_change(&self) -> bool {
+        let login = match &self.sink.sasl {
+            Some(Sasl::Basic { credentials, .. }) => Some([&credentials.username, &credentials.password]),
+            _ => None,
+        };
+        let tls = self.sink.tls.iter().flat_map(Certificates::values);
+        let mut values = login.into_iter().flatten().chain(tls);
+        values.any(|value| matches!(value, Value::File(_)))
+    }
+
+    /// Where tokens are, if they are needed.
+    pub(crate) fn bearer(&self) -> &Bearer {
+        &self.bearer
+    }
+
+    /// What to make a client with.
+    pub(crate) fn apply(&self, config: &mut ClientConfig) {
+        if let Some(entry) = self.known.good() {
+            entry.apply(config);
+        }
+    }
+
+    /// What the files say now, if that is other than what is in use. Files that cannot be read are as they were: they
+    /// may be gone for the moment in which they are replaced.
+    pub(crate) fn changed(&self) -> Option<Result<Entry, OptionsError>> {
+        match Entry::read(&self.sink) {
+            Err(
+                OptionsError::Credentials(_) | OptionsError::Certificates(CertificatesError::Unreadable(_)),
+            ) => None,
+            Ok(entry) if self.known.good().as_ref() == Some(&entry) => {
+                self.known.is_as_before();
+                None
+            }
+            changed => Some(changed),
+        }
+    }
+
+    /// Clients are made with this from now on.
+    pub(crate) fn has_worked(&self, entry: Entry) {
+        self.known.has_worked(entry, Entry::ne);
+    }
+
+    /// Kafka has refused what has changed; `why` names no secret.
+    pub(crate) fn was_refused(&self, why: &str) {
+        self.known.was_refused(why);
+    }
+
+    /// Grows with each change of what clients are made with.
+    pub(crate) fn revision(&self) -> u64 {
+        self.known.revision()
+    }
+
+    /// How often changed credentials were taken over, how often refused, and what is wrong now.
+    pub(crate) fn seen(&self) -> (u64, u64, Option<Problem>) {
+        self.known.seen()
+    }
+}
+
+/// Where a client of OAUTHBEARER finds its tokens.
+#[derive(Clone, Debug)]
+pub(crate) struct Bearer(Option<Value>);
+
+/// What is read of a token; the rest is for Kafka.
+#[derive(Deserialize)]
+struct Claims {
+    /// When it expires, in seconds since the epoch.
+    exp: f64,
+    /// Whose it is.
+    #[serde(default)]
+    sub: String,
+}
+
+impl Bearer {
+    fn of(sink: &Sink) -> Self {
+        Self(match &sink.sasl {
+            Some(Sasl::Token(value)) => Some(value.clone()),
+            _ => None,
+        })
+    }
+
+    /// The token as it is now.
+    pub(crate) fn token(&self) -> Result<OAuthToken, Box<dyn Error>> {
+        let value = self.0.as_ref().ok_or("no token is configured")?;
+        let token = text(value)?;
+        let claims = token.split('.').nth(1).ok_or("the token is no JWT")?;
+        let claims = URL_SAFE_NO_PAD
+            .decode(claims)
+            .map_err(|_| "the token is no JWT")?;
+        let claims: Claims =
+            serde_json::from_slice(&claims).map_err(|_| "the token does not say when it expires")?;
+        Ok(OAuthToken {
+            token,
+            principal_name: claims.sub,
+            lifetime_ms: (claims.exp * 1e3) as i64,
+        })
+    }
+
+    /// Gives a client the token of the moment: one that is not polled cannot ask for it.
+    pub(crate) fn arm<C: ClientContext>(&self, client: &Client<C>) {
+        if self.0.is_none() {
+            return;
+        }
+        let armed = self.token().map_err(|error| error.to_string());
+        if let Err(why) = armed.and_then(|token| set_token(client, token)) {
+            tracing::warn!("no token for Kafka: {why}");
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! Ways into a real mosquitto: with what is right messages flow, and of what is wrong a person learns the cause and the fix.
+
+#[path = "protocol/harness.rs"]
+mod harness;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use harness::{DEADLINE, MockKafka, WorkerProcess, route};
+use millrace_contract::status::Reason;
+use millrace_contract::{ClientCertificate, Credentials, Document, ProtocolVersion, Tls, Value};
+use millrace_testkit::{Authority, Issued, Mosquitto, Publisher, ScriptedBroker};
+
+/// In no text may it be found.
+const PASSWORD: &str = "canary-of-a-password";
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Everything that is needed to be let in, and more that is not good enough.
+struct Site {
+    mosquitto: Mosquitto,
+    kafka: MockKafka,
+    authority: Authority,
+    /// Of a client that may come in.
+    client: Issued,
+    /// Of one that nobody knows.
+    stranger: Issued,
+    /// Of one that could.
+    expired: Issued,
+    folder: tempfile::TempDir,
+}
+
+/// The listeners, in their order.
+#[derive(Clone, Copy)]
+enum Listener {
+    Tls,
+    MutualTls,
+    Password,
+    WebSocket,
+    WebSocketTls,
+    Expired,
+    OtherName,
+}
+
+impl Site {
+    fn new() -> Self {
+        let authority = Authority::new("plant");
+        let clients = Authority::new("devices");
+        let names = ["localhost", "127.0.0.1"];
+        let server = authority.issue("broker", &names);
+        let other = authority.issue("broker", &["elsewhere.example"]);
+        let now = SystemTime::now();
+        let old = authority.issue_for("broker", &names, now - 2 * YEAR, now - YEAR);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("password"), PASSWORD).expect("a file");
+        let shown = |issued: &Issued| {
+            [
+                format!("certfile {}", issued.certificate().display()),
+                format!("keyfile {}", issued.key().display()),
+            ]
+        };
+        let anybody = "allow_anonymous true".to_owned();
+        let asked = [
+            format!("cafile {}", clients.certificate().display()),
+            "require_certificate true".to_owned(),
+        ];
+        let passwords = folder.path().join("users");
+        Mosquitto::write_passwords(&passwords, &[("plant", PASSWORD)]);
+        let login = [
+            "allow_anonymous false".to_owned(),
+            format!("password_file {}", passwords.display()),
+        ];
+        let websockets = ["protocol websockets".to_owned()];
+        let with = |lines: &[&[String]]| lines.concat();
+        let mosquitto = Mosquitto::builder()
+            .listener(&with(&[std::slice::from_ref(&anybody), &shown(&server)]))
+            .listener(&with(&[std::slice::from_ref(&anybody), &shown(&server), &asked]))
+            .listener(&with(&[&login, &shown(&server)]))
+            .listener(&with(&[std::slice::from_ref(&anybody), &websockets]))
+            .listener(&with(&[
+                std::slice::from_ref(&anybody),
+                &websockets,
+                &shown(&server),
+            ]))
+            .listener(&with(&[std::slice::from_ref(&anybody), &shown(&old)]))
+            .listener(&with(&[std::slice::from_ref(&anybody), &shown(&other)]))
+            .start();
+        let issue = |name, from, until| clients.issue_for(name, &[], from, until);
+        Self {
+            client: issue("line-1", now - YEAR, now + YEAR),
+            expired: issue("line-1", now - 2 * YEAR, now - YEAR),
+            stranger: Authority::new("others").issue("line-1", &[]),
+            kafka: MockKafka::start(&["out.a"]),
+            mosquitto,
+            authority,
+            folder,
+        }
+    }
+
+    /// A route that reads by this url, trusting whom it should.
+    fn route(&self, scheme: &str, listener: Listener) -> Document {
+        let mut document = route(&ScriptedBroker::start(), self.kafka.bootstrap());
+        let port = self.mosquitto.listener(listener as usize);
+        document.settings.route.session_id = format!("s{port}");
+        document.settings.broker.urls = vec![format!("{scheme}://localhost:{port}")];
+        document.settings.broker.tls = Some(Tls {
+            ca: Some(Value::File(self.authority.certificate())),
+            ..Tls::default()
+        });
+        document
+    }
+
+    fn login(&self, user: &str, file: &str) -> Option<Credentials> {
+        Some(Credentials {
+            username: Value::Literal(user.into()),
+            password: Value::File(self.folder.path().join(file)),
+        })
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path
+    }
+}
+
+fn shows(document: &mut Document, certificate: &Path, key: &Path) {
+    let tls = document.settings.broker.tls.get_or_insert_default();
+    tls.client = Some(ClientCertificate {
+        certificate: Value::File(certificate.to_owned()),
+        private_key: Value::File(key.to_owned()),
+    });
+}
+
+#[test]
+fn messages_flow_by_every_way_in_that_is_right() {
+    let site = Site::new();
+    let mut ways = Vec::new();
+    for version in [ProtocolVersion::V5, ProtocolVersion::V311] {
+        for (scheme, listener) in [
+            ("mqtts", Listener::Tls),
+            ("mqtts", Listener::MutualTls),
+            ("mqtts", Listener::Password),
+            ("ws", Listener::WebSocket),
+            ("wss", Listener::WebSocketTls),
+            ("mqtts", Listener::OtherName),
+        ] {
+            let mut document = site.route(scheme, listener);
+            document.settings.broker.protocol_version = version;
+            document.settings.route.session_id += if version == ProtocolVersion::V5 { "5" } else { "3" };
+            match listener {
+                Listener::MutualTls => {
+                    shows(&mut document, &site.client.certificate(), &site.client.key());
+                }
+                Listener::Password => document.settings.broker.credentials = site.login("plant", "password"),
+                Listener::OtherName => {
+                    let tls = document.settings.broker.tls.as_mut();
+                    tls.expect("TLS").server_name = Some("elsewhere.example".into());
+                }
+                _ => {}
+            }
+            if scheme == "ws" {
+                document.settings.broker.tls = None;
+            }
+            ways.push((scheme, WorkerProcess::start(&document)));
+        }
+    }
+    for (scheme, worker) in &ways {
+        worker.wait_for(&format!("a lane by {scheme}"), |status| {
+            status.lanes.iter().all(|lane| lane.protocol_version.is_some())
+                && status.problems.is_empty()
+                && status.ready
+        });
+    }
+    let publisher = Publisher::builder(site.mosquitto.port())
+        .messages(2_000)
+        .topic_of(|key| format!("in/a/{key}"))
+        .size(3_000)
+        .start();
+    assert_eq!(publisher.finish(6 * DEADLINE).acknowledged(), 2_000);
+    for (scheme, worker) in &ways {
+        worker.wait_for(&format!("all messages by {scheme}"), |status| {
+            status.ledger.written == 2_000 && status.ledger.received == 2_000
+        });
+        assert!(!worker.process.stderr().contains(PASSWORD));
+    }
+}
+
+/// What is wrong with a way in, and what is to be said of it.
+struct Wrong {
+    what: &'static str,
+    document: Document,
+    reason: Reason,
+    says: &'static [&'static str],
+}
+
+fn wrong_ways(site: &Site) -> Vec<Wrong> {
+    let mut wrong = Vec::new();
+    let mut add = |what, document, reason, says| {
+        wrong.push(Wrong {
+            what,
+            document,
+            reason,
+            says,
+        });
+    };
+    let tls = Reason::BrokerTlsFailed;
+    add(
+        "the server's certificate has expired",
+        site.route("mqtts", Listener::Expired),
+        tls,
+        &["certificate has expired, 365 days ago", "renew it at the broker"],
+    );
+    let mut document = site.route("mqtts", Listener::Tls);
+    document.settings.broker.tls = None;
+    add(
+        "an authority that is not known",
+        document,
+        tls,
+        &["not trusted", "spec.tls.ca"],
+    );
+    add(
+        "a certificate for another name",
+        site.route("mqtts", Listener::OtherName),
+        tls,
+        &[
+            "is for",
+            "elsewhere.example",
+            "not for localhost",
+            "spec.tls.serverName",
+        ],
+    );
+    add(
+        "no client certificate",
+        site.route("mqtts", Listener::MutualTls),
+        tls,
+        &["wants to see a client certificate", "spec.tls.clientCertificate"],
+    );
+    let mut document = site.route("mqtts", Listener::MutualTls);
+    shows(&mut document, &site.stranger.certificate(), &site.stranger.key());
+    add(
+        "a client certificate of others",
+        document,
+        tls,
+        &[
+            "does not accept the client certificate",
+            "spec.tls.clientCertificate",
+        ],
+    );
+    let mut document = site.route("mqtts", Listener::MutualTls);
+    shows(&mut document, &site.expired.certificate(), &site.expired.key());
+    add(
+        "a client certificate that has expired",
+        document,
+        tls,
+        &["client certificate has expired", "renew"],
+    );
+    let mut document = site.route("mqtts", Listener::MutualTls);
+    shows(&mut document, &site.client.certificate(), &site.stranger.key());
+    add(
+        "the key of another certificate",
+        document,
+        tls,
+        &["tls.key", "not the key of the certificate"],
+    );
+    let mut document = site.route("mqtts", Listener::MutualTls);
+    let text = site.write("no-pem", "canary");
+    shows(&mut document, &text, &site.client.key());
+    add(
+        "a file that holds no certificate",
+        document,
+        tls,
+        &["no-pem", "no certificate in it", "spec.tls"],
+    );
+    let mut document = site.route("mqtts", Listener::MutualTls);
+    shows(&mut document, Path::new("/nowhere/tls.crt"), &site.client.key());
+    add(
+        "a file that is not there",
+        document,
+        tls,
+        &["/nowhere/tls.crt", "No such file", "spec.tls"],
+    );
+    site.write("wrong", "canary-of-another-password");
+    let mut document = site.route("mqtts", Listener::Password);
+    document.settings.broker.credentials = site.login("plant", "wrong");
+    add(
+        "a wrong password",
+        document,
+        Reason::BrokerRefused,
+        &["not authorized", "spec.auth"],
+    );
+    let mut document = site.route("mqtts", Listener::Password);
+    document.settings.broker.credentials = site.login("nobody", "password");
+    add(
+        "an unknown user",
+        document,
+        Reason::BrokerRefused,
+        &["not authorized", "spec.auth"],
+    );
+    add(
+        "no TLS where it is wanted",
+        site.route("mqtt", Listener::Tls),
+        Reason::BrokerUnreachable,
+        &["closed the connection", "without TLS"],
+    );
+    add(
+        "TLS where there is none",
+        site.route("mqtts", Listener::WebSocket),
+        tls,
+        &["TLS"],
+    );
+    let mut document = site.route("ws", Listener::Tls);
+    document.settings.broker.tls = None;
+    add(
+        "WebSockets where there are none",
+        document,
+        Reason::BrokerUnreachable,
+        &["does not speak WebSocket", "WebSocket listener"],
+    );
+    wrong
+}
+
+#[test]
+fn of_every_way_in_that_is_wrong_the_cause_and_the_fix_are_said_and_nothing_else_suffers() {
+    let site = Site::new();
+    let mut right = site.route("mqtts", Listener::Password);
+    right.settings.broker.credentials = site.login("plant", "password");
+    let right = WorkerProcess::traced(&right);
+    right.own(1, &[0]);
+    right.wait_for("the right way", |status| status.ready);
+    let publisher = Publisher::builder(site.mosquitto.port())
+        .messages(500)
+        .topic_of(|key| format!("in/a/{key}"))
+        .start();
+    let wrong = wrong_ways(&site);
+    let workers: Vec<_> = wrong
+        .iter()
+        .map(|wrong| {
+            let worker = WorkerProcess::traced(&wrong.document);
+            worker.own(1, &[0]);
+            worker
+        })
+        .collect();
+    for (wrong, worker) in wrong.iter().zip(&workers) {
+        let message = worker.wait_for_problem(wrong.reason);
+        println!("{}:\n    {message}", wrong.what);
+        for part in wrong.says {
+            assert!(message.contains(part), "{}: no {part:?} in {message}", wrong.what);
+        }
+        let status = worker.status();
+        assert!(!status.ready, "{}", wrong.what);
+        assert_eq!(status.ledger.received, 0, "{}", wrong.what);
+    }
+    assert_eq!(publisher.finish(6 * DEADLINE).acknowledged(), 500);
+    right.wait_for("all messages", |status| status.ledger.written == 500);
+    assert_eq!(right.status().problems, []);
+    for worker in workers.iter().chain([&right]) {
+        let texts = [
+            worker.process.stderr(),
+            worker.process.stdout(),
+            worker.text("/status"),
+            worker.text("/metrics"),
+        ];
+        for text in texts {
+            for secret in ["canary", "PRIVATE KEY"] {
+                assert!(!text.contains(secret), "{secret} in {text}");
+            }
+        }
+    }
+}
