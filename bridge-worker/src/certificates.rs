@@ -1,5 +1,6 @@
 //! Certificates and keys in PEM, for both libraries that speak TLS.
 
+mod validity;
 mod words;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 
 use crate::value::{self, Unreadable};
+pub(crate) use validity::{Validity, expiring};
 pub(crate) use words::{Peer, explain};
 
 /// Why no TLS can be made of what was read.
@@ -111,6 +113,19 @@ impl Certificates {
 
     pub(crate) fn has_client(&self) -> bool {
         self.client.is_some()
+    }
+
+    /// Until when what is shown is valid, and the first to expire of those who are trusted. The system's are the system's
+    /// affair.
+    pub(crate) fn validities(&self) -> (Option<Validity>, Option<Validity>) {
+        let of = |pem: Option<&Pem>| {
+            let certificates = pem.and_then(|pem| pem.certificates().ok()).unwrap_or_default();
+            Validity::of_first(certificates.iter().map(|certificate| certificate.as_ref()))
+        };
+        (
+            of(self.client.as_ref().map(|(certificate, _)| certificate)),
+            of(self.ca.as_ref()),
+        )
     }
 
     fn trusts_system(&self) -> bool {

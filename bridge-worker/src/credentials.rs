@@ -3,10 +3,11 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use millrace_contract::status::{Problem, Reason};
+use millrace_contract::status::{CertificateOf, CertificateStatus, Problem, Reason};
 use millrace_contract::{Broker, ProtocolVersion};
 
 use crate::backoff::Backoff;
+use crate::certificates::Validity;
 use crate::mqtt::{Access, ConnectError, Goodbye, Read, SessionOptions, negotiate};
 use crate::random;
 
@@ -111,6 +112,8 @@ impl<A: Clone> Known<A> {
 pub(crate) struct Credentials {
     broker: Broker,
     known: Known<Access>,
+    /// The certificate that the broker has shown last.
+    server: Mutex<Option<Validity>>,
 }
 
 impl Credentials {
@@ -118,6 +121,7 @@ impl Credentials {
         Self {
             broker,
             known: Known::nothing("the MQTT broker"),
+            server: Mutex::default(),
         }
     }
 
@@ -136,8 +140,9 @@ impl Credentials {
         good.map_or_else(|| Access::read(&self.broker), Ok)
     }
 
-    /// An attempt has succeeded. Returns the revision of what it was made with.
-    pub(crate) fn has_worked(&self, access: Access) -> u64 {
+    /// An attempt has succeeded, at a broker that has shown this certificate. Returns the revision of what it was made with.
+    pub(crate) fn has_worked(&self, access: Access, server: Option<Validity>) -> u64 {
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
         self.known.has_worked(access, |good, access| !good.is_as(access))
     }
 
@@ -152,6 +157,24 @@ impl Credentials {
             return None;
         }
         Some(now)
+    }
+
+    /// The certificates in use.
+    pub(crate) fn certificates(&self) -> Vec<CertificateStatus> {
+        let (client, authority) = self
+            .known
+            .good()
+            .map(|access| access.validities())
+            .unwrap_or_default();
+        let server = *self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = [
+            (CertificateOf::BrokerServer, server),
+            (CertificateOf::BrokerClient, client),
+            (CertificateOf::BrokerAuthority, authority),
+        ];
+        all.into_iter()
+            .filter_map(|(of, validity)| Some(validity?.status(of)))
+            .collect()
     }
 
     /// The broker has refused what has changed; `why` names no secret.
@@ -208,13 +231,13 @@ impl Trial {
         };
         let attempt = async {
             let access = Access::of(read)?;
-            let (connection, _) = negotiate(&session, &access, protocol).await?;
-            Ok::<_, ConnectError>((connection, access))
+            let (connection, granted) = negotiate(&session, &access, protocol).await?;
+            Ok::<_, ConnectError>((connection, granted, access))
         };
         match attempt.await {
-            Ok((connection, access)) => {
+            Ok((connection, granted, access)) => {
                 connection.disconnect(Goodbye::End).await;
-                credentials.has_worked(access);
+                credentials.has_worked(access, granted.certificate);
                 tracing::info!(
                     "changed credentials for the MQTT broker work: connections take them over one by one"
                 );

@@ -24,6 +24,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tokio::sync::{mpsc, watch};
 
 use crate::backoff::Backoff;
+use crate::certificates::expiring;
 use crate::config::{self, ConfigError};
 use crate::credentials::{Credentials, Trial};
 use crate::kafka::{
@@ -332,6 +333,8 @@ impl Delivery {
             message,
         });
         let of_kafka = self.shared.kafka.problems(&servers);
+        let mut certificates = self.credentials.certificates();
+        certificates.extend(self.kafka_credentials.certificates());
         // Said once: reading has no more to say of it than that there was no answer.
         let is_said = !of_kafka.is_empty();
         let reading = view.reading.into_values();
@@ -345,6 +348,7 @@ impl Delivery {
             .chain(view.broker)
             .chain(of_broker.2)
             .chain(of_entry.2)
+            .chain(expiring(&certificates))
             .collect();
         let route = &self.settings.route;
         RouteSnapshot {
@@ -356,6 +360,7 @@ impl Delivery {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 generation: 0,
                 live: view.hash.clone(),
+                certificates,
                 credentials_taken_over: of_broker.0 + of_entry.0,
                 credentials_refused: of_broker.1 + of_entry.1,
                 late: Vec::new(),

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use millrace_contract::status::{LaneState, Ledger, RouteStatus};
+use millrace_contract::status::{CertificateStatus, LaneState, Ledger, RouteStatus};
 use millrace_contract::survey::{GroupLag, GroupSurvey};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
@@ -341,6 +341,18 @@ fn told(page: &mut Page<'_, '_>) -> fmt::Result {
         "millrace_credentials_refused",
         "Changed credentials that were tried and did not work; the ones before stayed in use",
         |route| route.status.credentials_refused,
+    )?;
+    page.gauges(
+        "millrace_certificate_expiry_timestamp_seconds",
+        "When a certificate in use expires, as seconds since the Unix epoch",
+        "certificate",
+        |route| {
+            let certificates = route.status.certificates.iter();
+            let of = |certificate: &CertificateStatus| format!("{:?}", certificate.of);
+            certificates
+                .map(|certificate| (of(certificate), certificate.valid_until))
+                .collect()
+        },
     )
 }
 

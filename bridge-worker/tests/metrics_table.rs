@@ -6,7 +6,8 @@ use std::time::Duration;
 use bridge_worker::latency::Histogram;
 use bridge_worker::metrics::{ProcessUsage, RouteSnapshot, render};
 use millrace_contract::status::{
-    LaneState, LaneStatus, Latency, Ledger, Phase, Problem, Reason, RouteStatus,
+    CertificateOf, CertificateStatus, LaneState, LaneStatus, Latency, Ledger, Phase, Problem, Reason,
+    RouteStatus,
 };
 
 use millrace_contract::survey::{GroupLag, GroupSurvey, Surveyed};
@@ -116,6 +117,11 @@ fn snapshot() -> RouteSnapshot {
                 message: "granted 1, asked 2".into(),
             }],
             lanes: vec![lane],
+            certificates: vec![CertificateStatus {
+                of: CertificateOf::KafkaServer,
+                valid_from: 1_700_000_000,
+                valid_until: 1_800_000_000,
+            }],
             ledger,
             received_per_second: 10.0,
             written_per_second: 9.0,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use harness::{DEADLINE, MockKafka, WorkerProcess, route};
-use millrace_contract::status::Reason;
+use millrace_contract::status::{CertificateOf, Reason};
 use millrace_contract::{ClientCertificate, Credentials, Document, ProtocolVersion, Tls, Value};
 use millrace_testkit::{Authority, Issued, Mosquitto, Publisher, ScriptedBroker};
 
@@ -26,6 +26,8 @@ struct Site {
     stranger: Issued,
     /// Of one that could.
     expired: Issued,
+    /// Of one that may for nine and a half more days.
+    ending: Issued,
     folder: tempfile::TempDir,
 }
 
@@ -87,6 +89,7 @@ impl Site {
         let issue = |name, from, until| clients.issue_for(name, &[], from, until);
         Self {
             client: issue("line-1", now - YEAR, now + YEAR),
+            ending: issue("line-1", now - YEAR, now + Duration::from_secs(228 * 3600)),
             expired: issue("line-1", now - 2 * YEAR, now - YEAR),
             stranger: Authority::new("others").issue("line-1", &[]),
             kafka: MockKafka::start(&["out.a"]),
@@ -182,7 +185,49 @@ fn messages_flow_by_every_way_in_that_is_right() {
             status.ledger.written == 2_000 && status.ledger.received == 2_000
         });
         assert!(!worker.process.stderr().contains(PASSWORD));
+        let mut shown: Vec<_> = worker.status().certificates.iter().map(|one| one.of).collect();
+        shown.sort();
+        let (server, client) = (CertificateOf::BrokerServer, CertificateOf::BrokerClient);
+        match *scheme {
+            "ws" => assert_eq!(shown, []),
+            _ if shown.contains(&client) => {
+                assert_eq!(shown, [server, client, CertificateOf::BrokerAuthority])
+            }
+            _ => assert_eq!(shown, [server, CertificateOf::BrokerAuthority]),
+        }
     }
+}
+
+#[test]
+fn a_certificate_that_expires_soon_is_said_while_messages_flow() {
+    let site = Site::new();
+    let mut document = site.route("mqtts", Listener::MutualTls);
+    shows(&mut document, &site.ending.certificate(), &site.ending.key());
+    let worker = WorkerProcess::start(&document);
+    let message = worker.wait_for_problem(Reason::CertificateExpires);
+    assert!(
+        message.contains("the client certificate for the MQTT broker expires in 9 days")
+            && message.contains("MqttBroker's spec.tls.clientCertificate"),
+        "{message}"
+    );
+    worker.wait_for("the route to be ready", |status| {
+        status.ready && status.problems.len() == 1
+    });
+    let page = worker.text("/metrics");
+    let is_of_client = |line: &&str| {
+        line.starts_with("millrace_certificate_expiry_timestamp_seconds{") && line.contains("BrokerClient")
+    };
+    let line = page.lines().find(is_of_client).expect("the metric");
+    let value: f64 = line
+        .rsplit(' ')
+        .next()
+        .and_then(|text| text.parse().ok())
+        .expect("a number");
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let days = (value - now.as_secs_f64()) / (24.0 * 3600.0);
+    assert!((9.4..9.6).contains(&days), "{line}");
 }
 
 /// What is wrong with a way in, and what is to be said of it.

@@ -42,6 +42,9 @@ pub struct RouteStatus {
     /// How often changed credentials were tried and did not work.
     #[serde(default)]
     pub credentials_refused: u64,
+    /// Certificates in use, of either end, and until when each is valid.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateStatus>,
     /// Filters, as the user wrote them, that lanes of this process have unsubscribed from and that the broker may still
     /// hold messages of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -74,6 +77,35 @@ pub struct RouteStatus {
     pub latency: Latency,
     /// Bytes of records handed on and not yet confirmed, overhead included.
     pub buffered_bytes: u64,
+}
+
+/// A certificate in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateStatus {
+    /// Whose it is.
+    pub of: CertificateOf,
+    /// Since when it is valid, in seconds since the Unix epoch.
+    pub valid_from: u64,
+    /// When it expires, in seconds since the Unix epoch.
+    pub valid_until: u64,
+}
+
+/// Whose a certificate is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum CertificateOf {
+    /// What the MQTT broker shows.
+    BrokerServer,
+    /// What is shown to the MQTT broker.
+    BrokerClient,
+    /// The first to expire of those that are trusted to have signed the broker's.
+    BrokerAuthority,
+    /// What Kafka shows.
+    KafkaServer,
+    /// What is shown to Kafka.
+    KafkaClient,
+    /// The first to expire of those that are trusted to have signed Kafka's.
+    KafkaAuthority,
 }
 
 /// What a route is doing.
@@ -147,6 +179,8 @@ pub enum Reason {
     ConfigurationRefused,
     /// Changed credentials do not work; the ones before are still in use.
     CredentialsRefused,
+    /// A certificate expires soon, or has expired.
+    CertificateExpires,
     /// A probe could not be made, or came to no answer.
     ProbeFailed,
 }

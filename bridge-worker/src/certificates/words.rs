@@ -1,8 +1,11 @@
 //! What a failure of TLS means, and what to do about it.
 
 use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::{AlertDescription, CertificateError, Error};
+
+use super::validity::span;
 
 /// Who is at the other end, for a person.
 #[derive(Debug)]
@@ -119,14 +122,8 @@ fn names(presented: &[String]) -> String {
     presented.iter().map(bare).collect::<Vec<_>>().join(", ")
 }
 
-/// How long ago a moment was, in seconds since the epoch, in the largest whole unit.
+/// How long ago a moment was, in seconds since the epoch.
 fn age(moment: u64) -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let seconds = now.unwrap_or_default().as_secs().saturating_sub(moment);
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", seconds / 60),
-        7_200..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} days", seconds / 86_400),
-    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    span(now.as_secs().saturating_sub(moment))
 }

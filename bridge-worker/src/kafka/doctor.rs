@@ -10,7 +10,7 @@ use millrace_contract::Sink;
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 
-use crate::certificates::{Certificates, Peer, explain};
+use crate::certificates::{Certificates, Peer, Validity, explain};
 
 /// How long each step may take.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -43,6 +43,14 @@ pub(crate) fn diagnose(sink: &Sink) -> Option<String> {
     Some(format!("{server}: {why}"))
 }
 
+/// Until when the certificate is valid that the first of a cluster's addresses shows which answers.
+pub(crate) fn server(sink: &Sink) -> Option<Validity> {
+    let certificates = Certificates::read(sink.tls.as_ref()?).ok()?;
+    let mut servers = sink.bootstrap_servers.iter();
+    let (server, socket) = servers.find_map(|server| Some((server, connect(server).ok()?)))?;
+    shake_hands(server, socket, &certificates).ok()?
+}
+
 fn is_about_certificates(error: &io::Error) -> bool {
     let error = error
         .get_ref()
@@ -64,7 +72,11 @@ fn connect(server: &str) -> io::Result<TcpStream> {
     Err(last)
 }
 
-fn shake_hands(server: &str, mut socket: TcpStream, certificates: &Certificates) -> io::Result<()> {
+fn shake_hands(
+    server: &str,
+    mut socket: TcpStream,
+    certificates: &Certificates,
+) -> io::Result<Option<Validity>> {
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.set_write_timeout(Some(PATIENCE))?;
     let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
@@ -75,10 +87,13 @@ fn shake_hands(server: &str, mut socket: TcpStream, certificates: &Certificates)
     while session.is_handshaking() {
         session.complete_io(&mut socket)?;
     }
+    let shown = session
+        .peer_certificates()
+        .and_then(|shown| Validity::of(shown.first()?));
     socket.set_read_timeout(Some(AFTERTHOUGHT))?;
     match rustls::Stream::new(&mut session, &mut socket).read(&mut [0]) {
         // A Kafka that was asked nothing says nothing.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-        read => read.map(|_| ()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(shown),
+        read => read.map(|_| shown),
     }
 }

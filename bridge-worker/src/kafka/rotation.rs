@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use millrace_contract::status::Reason;
 
+use super::doctor;
 use super::options::{MAX_BATCH_BYTES, client_config};
 use super::security::Entry;
 use super::{Caller, ClientSettings, KafkaState, OptionsError, Producer, diagnose};
@@ -16,6 +17,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long Kafka may take to answer what is tried.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// How often the certificate that Kafka shows is looked at.
+const LOOK_AT_SERVER: Duration = Duration::from_secs(600);
 /// How often TLS that fails is looked into.
 const LOOK_INTO: Duration = Duration::from_secs(10);
 
@@ -42,10 +45,19 @@ pub(crate) fn spawn(
         .spawn(move || {
             let can_change = watch.settings.credentials.can_change();
             let mut again = Instant::now();
+            let mut shown_at = None::<Instant>;
             while !watch.producer.has_stopped() {
                 std::thread::sleep(LOOK);
                 if can_change {
                     watch.look();
+                }
+                let is_old = shown_at.is_none_or(|at| at.elapsed() >= LOOK_AT_SERVER);
+                if watch.settings.sink.tls.is_some() && is_old && state.has_answered() {
+                    shown_at = Some(Instant::now());
+                    watch
+                        .settings
+                        .credentials
+                        .has_seen(doctor::server(&watch.settings.sink));
                 }
                 if state.could_be_tls() && Instant::now() >= again {
                     again = Instant::now() + LOOK_INTO;

@@ -2,11 +2,11 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use millrace_contract::status::Problem;
+use millrace_contract::status::{CertificateOf, CertificateStatus, Problem};
 use millrace_contract::{Sasl, Sink, Value};
 use millrace_librdkafka::set_token;
 use rdkafka::client::{Client, OAuthToken};
@@ -14,7 +14,7 @@ use rdkafka::{ClientConfig, ClientContext};
 use serde::Deserialize;
 
 use super::OptionsError;
-use crate::certificates::{Certificates, CertificatesError};
+use crate::certificates::{Certificates, CertificatesError, Validity};
 use crate::credentials::Known;
 use crate::value::text;
 
@@ -34,7 +34,10 @@ pub fn reaching(sink: &Sink) -> Result<ClientConfig, OptionsError> {
 
 /// How a client comes in, in librdkafka's settings, as the files said it at one moment. Nothing of it is ever printed.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Entry(Vec<(&'static str, String)>);
+pub(crate) struct Entry {
+    settings: Vec<(&'static str, String)>,
+    validities: (Option<Validity>, Option<Validity>),
+}
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,14 +50,17 @@ impl Entry {
     /// When something cannot be read, or is no certificate or key.
     pub(crate) fn read(sink: &Sink) -> Result<Self, OptionsError> {
         let protocol = match (&sink.tls, &sink.sasl) {
-            (None, None) => return Ok(Self(Vec::new())),
+            (None, None) => "plaintext",
             (Some(_), None) => "ssl",
             (None, Some(_)) => "sasl_plaintext",
             (Some(_), Some(_)) => "sasl_ssl",
         };
         let mut settings = vec![("security.protocol", protocol.to_owned())];
+        let mut validities = (None, None);
         if let Some(tls) = &sink.tls {
-            settings.extend(Certificates::read(tls)?.librdkafka()?);
+            let certificates = Certificates::read(tls)?;
+            settings.extend(certificates.librdkafka()?);
+            validities = certificates.validities();
         }
         match &sink.sasl {
             None => {}
@@ -69,11 +75,11 @@ impl Entry {
             // The token itself is asked for again and again: see [`Bearer`].
             Some(Sasl::Token(_)) => settings.push(("sasl.mechanism", "OAUTHBEARER".into())),
         }
-        Ok(Self(settings))
+        Ok(Self { settings, validities })
     }
 
     pub(crate) fn apply(&self, config: &mut ClientConfig) {
-        for (name, value) in &self.0 {
+        for (name, value) in &self.settings {
             config.set(*name, value);
         }
     }
@@ -85,6 +91,8 @@ pub(crate) struct KafkaCredentials {
     sink: Sink,
     bearer: Bearer,
     known: Known<Entry>,
+    /// The certificate that Kafka has shown last.
+    server: Mutex<Option<Validity>>,
 }
 
 impl KafkaCredentials {
@@ -98,6 +106,7 @@ impl KafkaCredentials {
             sink: sink.clone(),
             bearer: Bearer::of(sink),
             known: Known::with("Kafka", Some(entry)),
+            server: Mutex::default(),
         }))
     }
 
@@ -142,6 +151,29 @@ impl KafkaCredentials {
     /// Clients are made with this from now on.
     pub(crate) fn has_worked(&self, entry: Entry) {
         self.known.has_worked(entry, Entry::ne);
+    }
+
+    /// Kafka has shown this certificate.
+    pub(crate) fn has_seen(&self, server: Option<Validity>) {
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
+    }
+
+    /// The certificates in use.
+    pub(crate) fn certificates(&self) -> Vec<CertificateStatus> {
+        let (client, authority) = self
+            .known
+            .good()
+            .map(|entry| entry.validities)
+            .unwrap_or_default();
+        let server = *self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = [
+            (CertificateOf::KafkaServer, server),
+            (CertificateOf::KafkaClient, client),
+            (CertificateOf::KafkaAuthority, authority),
+        ];
+        all.into_iter()
+            .filter_map(|(of, validity)| Some(validity?.status(of)))
+            .collect()
     }
 
     /// Kafka has refused what has changed; `why` names no secret.

@@ -35,7 +35,7 @@ impl Runner {
         };
         let (mut connection, granted, access) = outcome.map_err(|error| self.not_connected(&error))?;
         self.attempts.connected(granted.version);
-        let login = self.task.credentials.has_worked(access);
+        let login = self.task.credentials.has_worked(access, granted.certificate);
         self.task.lane.connected(granted.session_present);
         let asked = (granted.version == Version::V5).then_some(session.receive_maximum);
         let before = self.task.lane.seen(Instant::now(), true);

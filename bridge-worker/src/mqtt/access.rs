@@ -7,7 +7,7 @@ use millrace_contract::{Broker, Credentials, Value};
 use rustls::ClientConfig;
 
 use super::session::ConnectError;
-use crate::certificates::Certificates;
+use crate::certificates::{Certificates, Validity};
 use crate::value::text;
 
 /// User name, password and certificates. Nothing of it is ever printed.
@@ -15,6 +15,7 @@ use crate::value::text;
 pub(crate) struct Access {
     read: Read,
     tls: Option<Arc<ClientConfig>>,
+    validities: (Option<Validity>, Option<Validity>),
 }
 
 /// What was read for an [`Access`].
@@ -47,6 +48,7 @@ impl Access {
         let tls = certificates.map(Certificates::client_config).transpose()?;
         Ok(Self {
             tls: tls.map(Arc::new),
+            validities: certificates.map(Certificates::validities).unwrap_or_default(),
             read,
         })
     }
@@ -59,6 +61,11 @@ impl Access {
     /// Whether it was made of this.
     pub(crate) fn is_of(&self, read: &Read) -> bool {
         self.read == *read
+    }
+
+    /// Until when what is shown is valid, and who is trusted.
+    pub(crate) fn validities(&self) -> (Option<Validity>, Option<Validity>) {
+        self.validities
     }
 
     pub(super) fn login(&self) -> Option<&Login> {

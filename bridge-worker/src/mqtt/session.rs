@@ -19,7 +19,7 @@ use super::access::{Access, Login};
 use super::connection::Connection;
 use super::packet::{ConnAck, Inbound, PacketError, Version};
 use super::transport::{Transport, explain_websocket};
-use crate::certificates::{CertificatesError, Peer, explain};
+use crate::certificates::{CertificatesError, Peer, Validity, explain};
 use crate::config::Address;
 use crate::value::Unreadable;
 
@@ -78,6 +78,8 @@ pub(crate) struct Granted {
     pub(crate) keep_alive: Duration,
     pub(crate) receive_maximum: Option<u16>,
     pub(crate) maximum_packet_bytes: Option<u32>,
+    /// The certificate that the broker has shown, if TLS is spoken.
+    pub(crate) certificate: Option<Validity>,
 }
 
 /// Why there is no connection.
@@ -230,6 +232,7 @@ async fn connect_to(
         shows_certificate: access.shows_certificate(),
     };
     let transport = open(options, access, to).await?;
+    let certificate = transport.server();
     let mut connection = Connection::new(transport, version, options.max_message_bytes);
     write_connect(options, version, access.login(), connection.out());
     let handshake = async {
@@ -284,7 +287,10 @@ async fn connect_to(
             reason: ack.reason,
         });
     }
-    let granted = granted(options, version, asked.elapsed(), &ack);
+    let granted = Granted {
+        certificate,
+        ..granted(options, version, asked.elapsed(), &ack)
+    };
     connection.set_keep_alive(granted.keep_alive);
     Ok((connection, granted))
 }
@@ -369,6 +375,7 @@ fn granted(options: &SessionOptions, version: Version, round_trip: Duration, ack
         keep_alive: Duration::from_secs(keep_alive.into()),
         receive_maximum: ack.receive_maximum,
         maximum_packet_bytes: ack.maximum_packet_bytes,
+        certificate: None,
     }
 }
 

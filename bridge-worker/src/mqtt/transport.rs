@@ -15,6 +15,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use crate::certificates::Validity;
 use tls::Tls;
 use websocket::WebSocket;
 pub(super) use websocket::{HandshakeError, explain as explain_websocket};
@@ -85,6 +86,11 @@ impl Transport {
             Self::Stream(pipe) => pipe.has_unsent(),
             Self::WebSocket(websocket) => websocket.has_unsent(),
         }
+    }
+
+    /// The certificate that the server has shown, if TLS is spoken.
+    pub(super) fn server(&self) -> Option<Validity> {
+        self.pipe().tls.as_ref()?.server()
     }
 
     pub(super) async fn readable(&self) -> io::Result<()> {

@@ -8,6 +8,7 @@ use millrace_contract::status::{LaneState, LaneStatus, Phase, Problem, Reason, R
 
 use super::lanes::{Lanes, MAX_BUFFERED};
 use super::{Route, lock};
+use crate::certificates::expiring;
 use crate::limits::{Full, Held, saturated, window_full};
 use crate::metrics::RouteSnapshot;
 use crate::pipeline::Stop;
@@ -62,6 +63,9 @@ impl Route {
         let of_kafka = self.kafka_credentials.seen();
         seen.problems.extend(of_broker.2);
         seen.problems.extend(of_kafka.2);
+        let mut certificates = self.credentials.certificates();
+        certificates.extend(self.kafka_credentials.certificates());
+        seen.problems.extend(expiring(&certificates));
         let route = &self.settings.route;
         RouteSnapshot {
             status: RouteStatus {
@@ -72,6 +76,7 @@ impl Route {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 generation: lanes.generation,
                 live: lanes.acting.clone(),
+                certificates,
                 credentials_taken_over: of_broker.0 + of_kafka.0,
                 credentials_refused: of_broker.1 + of_kafka.1,
                 late: seen.late.iter().cloned().collect(),

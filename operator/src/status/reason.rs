@@ -130,6 +130,8 @@ reasons! {
     ConfigurationRefused,
     /// Changed credentials do not work; the ones before are still in use.
     CredentialsRefused,
+    /// A certificate expires soon, or has expired.
+    CertificateExpires,
 }
 
 impl fmt::Display for Reason {
@@ -162,6 +164,7 @@ impl From<WorkerReason> for Reason {
             WorkerReason::MessageUndeliverable => Self::MessageUndeliverable,
             WorkerReason::ConfigurationRefused => Self::ConfigurationRefused,
             WorkerReason::CredentialsRefused => Self::CredentialsRefused,
+            WorkerReason::CertificateExpires => Self::CertificateExpires,
             WorkerReason::ProbeFailed => Self::ProbeFailed,
         }
     }

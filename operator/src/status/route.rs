@@ -589,7 +589,10 @@ fn at_risk(facts: &RouteFacts<'_>) -> Option<String> {
 fn is_warning(reason: WorkerReason) -> bool {
     matches!(
         reason,
-        WorkerReason::QosDowngraded | WorkerReason::SessionExpiryShort | WorkerReason::TopicUnsafe
+        WorkerReason::QosDowngraded
+            | WorkerReason::SessionExpiryShort
+            | WorkerReason::TopicUnsafe
+            | WorkerReason::CertificateExpires
     )
 }
 

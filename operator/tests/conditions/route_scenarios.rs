@@ -266,6 +266,10 @@ fn working() -> Vec<Said> {
             .suffers(0, LaneState::Up, &[worker::session_short()])
             .said("The broker's sessions are short"),
         World::running()
+            .suffers(0, LaneState::Up, &[worker::certificate_expires()])
+            .suffers(1, LaneState::Up, &[worker::certificate_expires()])
+            .said("A certificate expires soon"),
+        World::running()
             .suffers(0, LaneState::Up, &[worker::window_of_broker()])
             .suffers(1, LaneState::Up, &[worker::window_of_broker()])
             .said("The broker has a limit of its own for what is unacknowledged"),

@@ -237,6 +237,20 @@ pub(crate) fn session_short() -> Problem {
     )
 }
 
+pub(crate) fn certificate_expires() -> Problem {
+    let when = words("expires in {}", &["13 days"]);
+    let what = words("the client certificate for the MQTT broker", &[]);
+    let fix = words(
+        "renew what the MqttBroker's spec.tls.clientCertificate names",
+        &[],
+    );
+    problem(
+        Reason::CertificateExpires,
+        "{what} {when}; {fix}",
+        &[&what, &when, &fix],
+    )
+}
+
 pub(crate) fn out_of_range() -> Problem {
     problem(
         Reason::OffsetOutOfRange,

@@ -28,7 +28,7 @@ impl Runner {
         };
         let (connection, granted, access) = outcome.map_err(|error| self.not_connected(&error))?;
         self.attempts.connected(granted.version);
-        self.login = self.task.credentials.has_worked(access);
+        self.login = self.task.credentials.has_worked(access, granted.certificate);
         self.outdated = None;
         let had_to_begin = std::mem::take(&mut self.begins);
         if had_to_begin && granted.version == Version::V311 {

@@ -8,6 +8,8 @@ use rustls::client::ClientConnection;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 
+use crate::certificates::Validity;
+
 /// Bytes asked of the socket at once. By itself rustls asks for 4 KiB.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -106,6 +108,11 @@ impl Tls {
 
     pub(super) fn has_unsent(&self) -> bool {
         self.session.wants_write()
+    }
+
+    /// What the server has shown.
+    pub(super) fn server(&self) -> Option<Validity> {
+        Validity::of(self.session.peer_certificates()?.first()?)
     }
 
     /// Queues the alert that says it.
