@@ -8,7 +8,7 @@ use millrace_contract::{Broker, ProtocolVersion};
 
 use crate::backoff::Backoff;
 use crate::certificates::Validity;
-use crate::mqtt::{Access, ConnectError, Goodbye, Read, SessionOptions, negotiate};
+use crate::mqtt::{Access, ConnectError, Goodbye, Read, SessionOptions, negotiate, shown_certificate};
 use crate::random;
 
 /// What has worked, and what came of what was to take its place.
@@ -125,9 +125,9 @@ impl Credentials {
         }
     }
 
-    /// Whether they can change while the process runs.
-    pub(crate) fn can_change(&self) -> bool {
-        Read::can_change(&self.broker)
+    /// Whether there is anything to look at while the process runs: files, or what the broker shows.
+    pub(crate) fn are_to_be_watched(&self) -> bool {
+        Read::can_change(&self.broker) || Read::has_tls(&self.broker)
     }
 
     /// What to connect with: what has worked last, or when there is none or the broker has refused it, what the files
@@ -159,6 +159,14 @@ impl Credentials {
         Some(now)
     }
 
+    fn server(&self) -> Option<Validity> {
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_seen(&self, server: Validity) {
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
+    }
+
     /// The certificates in use.
     pub(crate) fn certificates(&self) -> Vec<CertificateStatus> {
         let (client, authority) = self
@@ -166,7 +174,7 @@ impl Credentials {
             .good()
             .map(|access| access.validities())
             .unwrap_or_default();
-        let server = *self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = self.server();
         let all = [
             (CertificateOf::BrokerServer, server),
             (CertificateOf::BrokerClient, client),
@@ -199,6 +207,8 @@ pub(crate) struct Trial {
     tried: Option<Read>,
     again: Option<Instant>,
     backoff: Backoff,
+    /// When the certificate that the broker shows is to be looked at again.
+    look_at: Option<Instant>,
 }
 
 impl Trial {
@@ -212,6 +222,7 @@ impl Trial {
         session: &SessionOptions,
         protocol: ProtocolVersion,
     ) {
+        self.look_at_server(credentials, session).await;
         let Some(read) = credentials.changed() else {
             self.tried = None;
             return;
@@ -250,5 +261,24 @@ impl Trial {
                 self.again = Some(Instant::now() + Self::PACE + self.backoff.next());
             }
         }
+    }
+
+    /// A connection that lasts began with what the broker showed then: before it is said that this expires, and as long as
+    /// it is, it is looked at again.
+    async fn look_at_server(&mut self, credentials: &Credentials, session: &SessionOptions) {
+        let Some(shown) = credentials.server().filter(|shown| shown.expires()) else {
+            self.look_at = None;
+            return;
+        };
+        let now = Instant::now();
+        if self.look_at.is_some_and(|at| now < at) {
+            return;
+        }
+        if let Some(access) = credentials.known.good()
+            && let Some(shown) = shown_certificate(session, &access).await
+        {
+            credentials.has_seen(shown);
+        }
+        self.look_at = Some(shown.next_look(now));
     }
 }

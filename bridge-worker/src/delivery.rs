@@ -181,7 +181,7 @@ impl Delivery {
             .enable_all()
             .build()?;
         let publisher = spawn("mqtt-publish", move || runtime.block_on(publisher.run()))?;
-        if credentials.can_change() {
+        if credentials.are_to_be_watched() {
             watch_credentials(&credentials, &plan, &shared)?;
         }
         rotation::spawn(client, Arc::clone(&producer), Arc::clone(&shared.kafka))?;

@@ -7,14 +7,18 @@
 mod harness;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use harness::{DEADLINE, WorkerProcess, route};
 use millrace_contract::status::Reason;
-use millrace_contract::{ClientCertificate, Credentials, Document, Sasl, Tls, Value};
+use millrace_contract::{
+    ClientCertificate, Consumer, Credentials, Document, LiveToMqtt, PayloadFormat, Publishing, Sasl, Start,
+    Tls, Value,
+};
 use millrace_testkit::{
-    Authority, Kafka, KafkaBuilder, Mosquitto, Observer, Publisher, Records, ScriptedBroker, check,
-    wait_until,
+    Authority, Kafka, KafkaBuilder, Mosquitto, Observer, Publisher, Records, ScriptedBroker, Subscriber,
+    Writer, check, wait_until,
 };
 
 /// How long a certificate is valid.
@@ -27,6 +31,13 @@ const RATE: f64 = 1_000.0;
 const MOST: Duration = Duration::from_millis(500);
 const SOON: Duration = Duration::from_secs(60);
 const NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
+
+/// One test at a time: each starts a Kafka and its tools, and one measures how long messages take.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A mounted Secret: a folder behind a link that is swapped, so that all keys change at once.
 struct Secret {
@@ -188,7 +199,7 @@ impl Site {
             builder = set(builder, "location", text(&of_kafka.path("tls.pem")));
         }
         let kafka = builder.start();
-        for topic in ["out.a", "out.b", "dead"] {
+        for topic in ["out.a", "out.b", "dead", "commands"] {
             kafka.create_topic(topic, 4, &[]);
         }
         Self {
@@ -216,6 +227,28 @@ impl Site {
             tls.get_or_insert_default().client = Some(secret.client());
         }
         document
+    }
+
+    /// From Kafka to devices, by certificates at both ends.
+    fn commands(&self) -> Document<LiveToMqtt> {
+        let of_messages = self.by_certificates();
+        let mut settings = of_messages.settings;
+        settings.consumer = Some(Consumer {
+            topics: vec!["commands".into()],
+            group: "commands".into(),
+            start: Start::Earliest,
+        });
+        Document {
+            settings,
+            live: LiveToMqtt {
+                payload: PayloadFormat::Bytes,
+                publishing: Publishing::to("devices/{record.key}", vec!["devices/+".into()]),
+                on_error: of_messages.live.on_error,
+                max_message_bytes: of_messages.live.max_message_bytes,
+                timeouts: of_messages.live.timeouts,
+                survey: of_messages.live.survey,
+            },
+        }
     }
 
     /// By passwords at both ends.
@@ -301,6 +334,7 @@ fn worst_second(records: &Records) -> Duration {
 
 #[test]
 fn credentials_of_every_kind_rotate_while_messages_flow() {
+    let _alone = alone();
     let is_long = std::env::var("MILLRACE_CAMPAIGN").is_ok_and(|form| form == "long");
     let rounds = if is_long { 60 } else { 2 };
     let mut site = Site::new();
@@ -366,6 +400,7 @@ fn credentials_of_every_kind_rotate_while_messages_flow() {
 
 #[test]
 fn what_is_not_renewed_is_refused_and_what_is_broken_never_replaces_what_works() {
+    let _alone = alone();
     let mut site = Site::new();
     let worker = WorkerProcess::start(&site.by_certificates());
     worker.wait_for("both ends", |status| status.ready);
@@ -414,4 +449,42 @@ fn what_is_not_renewed_is_refused_and_what_is_broken_never_replaces_what_works()
     });
     publish(&site);
     worker.wait_for("the messages", |status| status.ledger.written == 600);
+}
+
+#[test]
+fn a_route_from_kafka_takes_over_what_changes_and_loses_nothing() {
+    let _alone = alone();
+    const DEVICES: u32 = 20;
+    const PARTITIONS: u32 = 4;
+    let mut site = Site::new();
+    let devices = Subscriber::start(site.mosquitto.port(), DEVICES, 1, |device| {
+        format!("devices/{device}")
+    });
+    let worker = WorkerProcess::start(&site.commands());
+    let has_all = |worker: &WorkerProcess| {
+        let status = worker.status();
+        let partitions = status.delivery.map_or(0, |delivery| delivery.partitions.len());
+        status.problems.is_empty() && partitions == PARTITIONS as usize
+    };
+    worker.wait_for("both ends", |status| status.ready);
+    let writer = Writer::start(&site.kafka.bootstrap(), "commands", PARTITIONS, DEVICES, 500.0);
+    for round in 1..=2 {
+        site.renew_certificates();
+        wait_until(SOON, &format!("both ends of round {round}"), || {
+            worker.status().credentials_taken_over == 2 * round && has_all(&worker)
+        });
+        let goal = writer.confirmed() + 500;
+        devices.wait_for(goal, SOON);
+    }
+    let report = writer.finish(SOON);
+    devices.wait_for(report.sent(), SOON);
+    let status = worker.status();
+    assert_eq!(status.credentials_refused, 0);
+    assert_eq!(
+        status.delivery.map(|delivery| delivery.connection.connections),
+        Some(3)
+    );
+    let verdict = check(&report, &devices.finish());
+    println!("{verdict}");
+    verdict.assert_nothing_lost().assert_duplicates_at_most(0);
 }

@@ -1,6 +1,6 @@
 //! Until when certificates are valid, and what is said before that is over.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use millrace_contract::status::{CertificateOf, CertificateStatus, Problem, Reason};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -32,6 +32,27 @@ impl Validity {
         all.min_by_key(|validity| validity.until)
     }
 
+    /// When what a server shows is to be looked at again: it may have been renewed while a connection lasts that began with
+    /// this. Before it is to be said that it expires there is no haste.
+    pub(crate) fn next_look(self, at: Instant) -> Instant {
+        let life = Duration::from_secs(self.until.saturating_sub(self.from));
+        let pause = match self.expires() {
+            true => (life / 20).min(Duration::from_secs(600)),
+            false => (life / 20).min(Duration::from_secs(3_600)),
+        };
+        at + pause.max(Duration::from_secs(1))
+    }
+
+    /// Whether it is to be said now that it expires.
+    pub(crate) fn expires(self) -> bool {
+        self.notice(now())
+    }
+
+    fn notice(self, now: u64) -> bool {
+        let life = self.until.saturating_sub(self.from);
+        self.until.saturating_sub(now) < NOTICE.as_secs().min(life / 5)
+    }
+
     pub(crate) fn status(self, of: CertificateOf) -> CertificateStatus {
         CertificateStatus {
             of,
@@ -43,19 +64,22 @@ impl Validity {
 
 /// What is to be said of certificates that expire soon, or have.
 pub(crate) fn expiring(certificates: &[CertificateStatus]) -> Vec<Problem> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = now();
     let problems = certificates
         .iter()
-        .filter_map(|certificate| notice(certificate, now.as_secs()));
+        .filter_map(|certificate| notice(certificate, now));
     problems.collect()
 }
 
 fn notice(certificate: &CertificateStatus, now: u64) -> Option<Problem> {
-    let life = certificate.valid_until.saturating_sub(certificate.valid_from);
-    let left = certificate.valid_until.saturating_sub(now);
-    if left >= NOTICE.as_secs().min(life / 5) {
+    let validity = Validity {
+        from: certificate.valid_from,
+        until: certificate.valid_until,
+    };
+    if !validity.notice(now) {
         return None;
     }
+    let left = certificate.valid_until.saturating_sub(now);
     let (what, fix) = match certificate.of {
         CertificateOf::BrokerServer => ("the MQTT broker's certificate", "renew it at the broker"),
         CertificateOf::BrokerClient => (
@@ -84,6 +108,12 @@ fn notice(certificate: &CertificateStatus, now: u64) -> Option<Problem> {
         reason: Reason::CertificateExpires,
         message: format!("{what} {when}; {fix}"),
     })
+}
+
+/// In seconds since the epoch.
+pub(super) fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
 }
 
 /// A number of seconds in the largest unit that leaves more than one.

@@ -1,11 +1,10 @@
 //! What a failure of TLS means, and what to do about it.
 
 use std::io;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::{AlertDescription, CertificateError, Error};
 
-use super::validity::span;
+use super::validity::{now, span};
 
 /// Who is at the other end, for a person.
 #[derive(Debug)]
@@ -124,6 +123,5 @@ fn names(presented: &[String]) -> String {
 
 /// How long ago a moment was, in seconds since the epoch.
 fn age(moment: u64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    span(now.as_secs().saturating_sub(moment))
+    span(now().saturating_sub(moment))
 }

@@ -17,8 +17,6 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long Kafka may take to answer what is tried.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// How often the certificate that Kafka shows is looked at.
-const LOOK_AT_SERVER: Duration = Duration::from_secs(600);
 /// How often TLS that fails is looked into.
 const LOOK_INTO: Duration = Duration::from_secs(10);
 
@@ -45,19 +43,17 @@ pub(crate) fn spawn(
         .spawn(move || {
             let can_change = watch.settings.credentials.can_change();
             let mut again = Instant::now();
-            let mut shown_at = None::<Instant>;
+            let mut look_at = Instant::now();
             while !watch.producer.has_stopped() {
                 std::thread::sleep(LOOK);
                 if can_change {
                     watch.look();
                 }
-                let is_old = shown_at.is_none_or(|at| at.elapsed() >= LOOK_AT_SERVER);
-                if watch.settings.sink.tls.is_some() && is_old && state.has_answered() {
-                    shown_at = Some(Instant::now());
-                    watch
-                        .settings
-                        .credentials
-                        .has_seen(doctor::server(&watch.settings.sink));
+                let now = Instant::now();
+                if watch.settings.sink.tls.is_some() && now >= look_at && state.has_answered() {
+                    let shown = doctor::server(&watch.settings.sink);
+                    look_at = shown.map_or(now + LOOK_INTO, |shown| shown.next_look(now));
+                    watch.settings.credentials.has_seen(shown);
                 }
                 if state.could_be_tls() && Instant::now() >= again {
                     again = Instant::now() + LOOK_INTO;

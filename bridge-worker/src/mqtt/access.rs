@@ -89,8 +89,7 @@ impl Read {
     /// When a file or an environment variable cannot be read.
     pub(crate) fn now(broker: &Broker) -> Result<Self, ConnectError> {
         let login = broker.credentials.as_ref().map(Login::read).transpose()?;
-        let has_tls = |url: &String| url.starts_with("mqtts://") || url.starts_with("wss://");
-        let certificates = broker.urls.iter().any(has_tls).then(|| {
+        let certificates = Self::has_tls(broker).then(|| {
             let tls = broker.tls.clone().unwrap_or_default();
             Certificates::read(&tls)
         });
@@ -98,6 +97,12 @@ impl Read {
             login,
             certificates: certificates.transpose()?,
         })
+    }
+
+    /// Whether a url has TLS.
+    pub(crate) fn has_tls(broker: &Broker) -> bool {
+        let has_tls = |url: &String| url.starts_with("mqtts://") || url.starts_with("wss://");
+        broker.urls.iter().any(has_tls)
     }
 
     /// Whether it can be other than it is while the process runs.

@@ -295,6 +295,20 @@ async fn connect_to(
     Ok((connection, granted))
 }
 
+/// The certificate that a broker shows now, whoever connects.
+pub(crate) async fn shown_certificate(options: &SessionOptions, access: &Access) -> Option<Validity> {
+    for address in options.addresses.iter().filter(|address| address.has_tls) {
+        let bare = Address {
+            path: None,
+            ..address.clone()
+        };
+        if let Ok(transport) = open(options, access, &bare).await {
+            return transport.server();
+        }
+    }
+    None
+}
+
 /// Connects, in all layers below MQTT.
 async fn open(options: &SessionOptions, access: &Access, to: &Address) -> Result<Transport, ConnectError> {
     let address = || to.to_string();

@@ -85,7 +85,7 @@ impl Worker {
             has_been_ready: AtomicBool::new(false),
         };
         let route = Arc::new(route);
-        if route.credentials.can_change() {
+        if route.credentials.are_to_be_watched() {
             watch_credentials(&route)?;
         }
         Ok(Self { route, ended })

@@ -7,6 +7,7 @@ use std::process::Command;
 use millrace_contract::status::{Reason, RouteStatus, Status};
 use millrace_contract::{Assignment, Document, LaneRecord, Live};
 use millrace_testkit::{Port, Process, Usage, wait_until};
+use serde::Serialize;
 use sha2::Digest as _;
 
 use super::DEADLINE;
@@ -23,12 +24,12 @@ pub(crate) const POD_UID: &str = "6a1f";
 
 impl WorkerProcess {
     #[track_caller]
-    pub(crate) fn start(document: &Document) -> Self {
+    pub(crate) fn start<L: Serialize>(document: &Document<L>) -> Self {
         let (folder, command) = Self::whole(document);
         Self::spawn(folder, command)
     }
 
-    fn whole(document: &Document) -> (tempfile::TempDir, Command) {
+    fn whole<L: Serialize>(document: &Document<L>) -> (tempfile::TempDir, Command) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         put(&folder, "document.json", &json(document));
         let mut command = Command::new(env!("CARGO_BIN_EXE_bridge-worker"));

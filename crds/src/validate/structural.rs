@@ -162,7 +162,18 @@ fn nothing(path: &FieldPath) -> &'static str {
 
 /// A value as a message shows it: in one line, and not the whole of a long one.
 pub(super) fn shown(value: &Value) -> String {
-    crop(&value.to_string())
+    crop(&without_login(&value.to_string()))
+}
+
+/// A text in which nobody's password is seen that was put into an address.
+fn without_login(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
+    match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://...@{host}"),
+        None => text.to_owned(),
+    }
 }
 
 fn crop(text: &str) -> String {
