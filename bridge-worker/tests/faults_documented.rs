@@ -1,4 +1,4 @@
-//! `docs/guarantees.md` names a test for what it promises: each of them exists.
+//! `docs/guarantees.md` and `docs/threat-model.md` name a test for what they promise: each of them exists.
 
 use std::path::Path;
 
@@ -28,6 +28,22 @@ fn every_test_the_guarantees_name_exists() {
         assert!(
             exists,
             "docs/guarantees.md names {file}::{test}, which does not exist"
+        );
+    }
+}
+
+#[test]
+fn every_test_the_threat_model_names_exists() {
+    let page = std::fs::read_to_string("../docs/threat-model.md").unwrap();
+    let named = page.split('`').skip(1).step_by(2);
+    let named: Vec<_> = named.filter(|code| code.contains(".rs")).collect();
+    assert!(named.len() >= 15, "{named:?}");
+    for code in named {
+        let (file, test) = code.split_once("::").unwrap_or((code, ""));
+        let source = std::fs::read_to_string(Path::new("..").join(file)).unwrap_or_default();
+        assert!(
+            !source.is_empty() && source.contains(&format!("fn {test}")),
+            "docs/threat-model.md names {code}, which does not exist"
         );
     }
 }

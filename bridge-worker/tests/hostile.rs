@@ -7,7 +7,8 @@ mod harness;
 use std::collections::BTreeSet;
 
 use harness::{MockKafka, Running, route, session};
-use millrace_contract::{PayloadFormat, Propagate};
+use millrace_contract::{PayloadFormat, Propagate, Publishing};
+use millrace_mapping::{Filter, Publication, RecordMapper, SourceRecord};
 use millrace_testkit::wire::Publish;
 use millrace_testkit::{ScriptedBroker, wait_until};
 
@@ -184,4 +185,55 @@ fn without_a_bound_the_check_sees_what_a_device_does() {
     connection.expect_puback(1);
     assert_eq!(worker.settled(1).written, 1);
     assert_eq!(kafka.count("secret"), 1);
+}
+
+/// The other way: who may write to Kafka commands no device but those that the route allows.
+#[test]
+fn no_record_reaches_a_topic_outside_of_those_that_are_allowed() {
+    let allowed = "plants/+/cmd";
+    let publishing = Publishing::to("{record.key}", vec![allowed.into()]);
+    let mapper = RecordMapper::compile(&publishing, PayloadFormat::Bytes).expect("a mapping");
+    let filter = Filter::parse(allowed).expect("a filter");
+    let mut dice = Dice(0x2545_f491_4f6c_dd1d);
+    let tricks = [
+        "plants/a/cmd",
+        "plants/+/cmd",
+        "plants/#",
+        "$SYS/broker",
+        "plants//cmd",
+        "/plants/a/cmd",
+        "plants/a/cmd/",
+    ];
+    let (mut written, mut refused) = (0, 0);
+    for _ in 0..MESSAGES {
+        let key = match dice.roll(4) {
+            0 => dice.pick(&tricks).to_owned(),
+            1 => format!("plants/{}/cmd", level(&mut dice)),
+            2 => format!("plants/a/{}", level(&mut dice)),
+            _ => level(&mut dice),
+        };
+        let record = SourceRecord {
+            topic: "commands",
+            partition: 0,
+            offset: 0,
+            timestamp_ms: 0,
+            key: Some(key.as_bytes()),
+            value: Some(b"1"),
+            headers: &[],
+        };
+        let mut message = Publication::default();
+        match mapper.map(&record, &mut message) {
+            Ok(_) => {
+                let topic = std::str::from_utf8(message.topic()).expect("a text");
+                assert!(
+                    filter.matches(topic) && !topic.contains(['#', '+', '\0']),
+                    "{topic:?}"
+                );
+                written += 1;
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    println!("{written} written, {refused} refused");
+    assert!(written > 1_000 && refused > 1_000);
 }

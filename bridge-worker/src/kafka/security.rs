@@ -14,7 +14,7 @@ use rdkafka::{ClientConfig, ClientContext};
 use serde::Deserialize;
 
 use super::OptionsError;
-use crate::certificates::{Certificates, CertificatesError, Validity};
+use crate::certificates::{Certificates, Validity};
 use crate::credentials::Known;
 use crate::value::text;
 
@@ -32,9 +32,35 @@ pub fn reaching(sink: &Sink) -> Result<ClientConfig, OptionsError> {
     Ok(config)
 }
 
-/// How a client comes in, in librdkafka's settings, as the files said it at one moment. Nothing of it is ever printed.
+/// What the files said at one moment. Nothing of it is ever printed.
 #[derive(Clone, PartialEq, Eq)]
+struct Read {
+    certificates: Option<Certificates>,
+    /// User name and password.
+    login: Option<(String, String)>,
+}
+
+impl Read {
+    fn now(sink: &Sink) -> Result<Self, OptionsError> {
+        let certificates = sink.tls.as_ref().map(Certificates::read);
+        let login = match &sink.sasl {
+            Some(Sasl::Basic { credentials, .. }) => {
+                Some((text(&credentials.username)?, text(&credentials.password)?))
+            }
+            // The token itself is asked for again and again: see [`Bearer`].
+            Some(Sasl::Token(_)) | None => None,
+        };
+        Ok(Self {
+            certificates: certificates.transpose()?,
+            login,
+        })
+    }
+}
+
+/// How a client comes in, in librdkafka's settings.
+#[derive(Clone)]
 pub(crate) struct Entry {
+    read: Read,
     settings: Vec<(&'static str, String)>,
     validities: (Option<Validity>, Option<Validity>),
 }
@@ -45,10 +71,20 @@ impl fmt::Debug for Entry {
     }
 }
 
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.read == other.read
+    }
+}
+
 impl Entry {
     /// # Errors
     /// When something cannot be read, or is no certificate or key.
     pub(crate) fn read(sink: &Sink) -> Result<Self, OptionsError> {
+        Self::of(sink, Read::now(sink)?)
+    }
+
+    fn of(sink: &Sink, read: Read) -> Result<Self, OptionsError> {
         let protocol = match (&sink.tls, &sink.sasl) {
             (None, None) => "plaintext",
             (Some(_), None) => "ssl",
@@ -57,25 +93,24 @@ impl Entry {
         };
         let mut settings = vec![("security.protocol", protocol.to_owned())];
         let mut validities = (None, None);
-        if let Some(tls) = &sink.tls {
-            let certificates = Certificates::read(tls)?;
+        if let Some(certificates) = &read.certificates {
             settings.extend(certificates.librdkafka()?);
             validities = certificates.validities();
         }
         match &sink.sasl {
             None => {}
-            Some(Sasl::Basic {
-                mechanism,
-                credentials,
-            }) => settings.extend([
-                ("sasl.mechanism", mechanism.clone()),
-                ("sasl.username", text(&credentials.username)?),
-                ("sasl.password", text(&credentials.password)?),
-            ]),
-            // The token itself is asked for again and again: see [`Bearer`].
+            Some(Sasl::Basic { mechanism, .. }) => settings.push(("sasl.mechanism", mechanism.clone())),
             Some(Sasl::Token(_)) => settings.push(("sasl.mechanism", "OAUTHBEARER".into())),
         }
-        Ok(Self { settings, validities })
+        if let Some((username, password)) = &read.login {
+            settings.push(("sasl.username", username.clone()));
+            settings.push(("sasl.password", password.clone()));
+        }
+        Ok(Self {
+            read,
+            settings,
+            validities,
+        })
     }
 
     pub(crate) fn apply(&self, config: &mut ClientConfig) {
@@ -136,16 +171,12 @@ impl KafkaCredentials {
     /// What the files say now, if that is other than what is in use. Files that cannot be read are as they were: they
     /// may be gone for the moment in which they are replaced.
     pub(crate) fn changed(&self) -> Option<Result<Entry, OptionsError>> {
-        match Entry::read(&self.sink) {
-            Err(
-                OptionsError::Credentials(_) | OptionsError::Certificates(CertificatesError::Unreadable(_)),
-            ) => None,
-            Ok(entry) if self.known.good().as_ref() == Some(&entry) => {
-                self.known.is_as_before();
-                None
-            }
-            changed => Some(changed),
+        let now = Read::now(&self.sink).ok()?;
+        if self.known.good().is_some_and(|good| good.read == now) {
+            self.known.is_as_before();
+            return None;
         }
+        Some(Entry::of(&self.sink, now))
     }
 
     /// Clients are made with this from now on.
