@@ -133,13 +133,7 @@ impl ProducerContext for Context {
                             code,
                             Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
                         ),
-                    message: match class {
-                        FailureClass::NotAuthorized => format!(
-                            "Kafka does not let this client write topic {:?}: {error}; grant its user Write and Describe on it",
-                            message.topic()
-                        ),
-                        _ => error.to_string(),
-                    },
+                    message: class.told(error, message.topic()),
                     record: owned(message),
                 }))
             }

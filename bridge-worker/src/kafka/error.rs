@@ -1,3 +1,4 @@
+use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 /// What to do about a record that Kafka or librdkafka did not take.
@@ -24,6 +25,16 @@ impl FailureClass {
             Self::TopicMissing => "TopicMissing",
             Self::NotAuthorized => "TopicNotAuthorized",
             Self::Record => "RecordRefused",
+        }
+    }
+
+    /// The error, and where a person can do something about it, what.
+    pub(crate) fn told(self, error: &KafkaError, topic: &str) -> String {
+        match self {
+            Self::NotAuthorized => format!(
+                "Kafka does not let this client write topic {topic:?}: {error}; grant its user Write and Describe on it"
+            ),
+            _ => error.to_string(),
         }
     }
 

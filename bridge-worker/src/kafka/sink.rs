@@ -127,10 +127,13 @@ impl Sink for LaneSink {
         };
         sent.map_err(|(error, _)| match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull | RDKafkaErrorCode::Fatal) => SendError::Full,
-            code => SendError::Refused {
-                class: code.map_or(FailureClass::Record, FailureClass::of),
-                message: error.to_string(),
-            },
+            code => {
+                let class = code.map_or(FailureClass::Record, FailureClass::of);
+                SendError::Refused {
+                    class,
+                    message: class.told(&error, record.topic),
+                }
+            }
         })
     }
 
