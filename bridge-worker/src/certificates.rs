@@ -175,15 +175,7 @@ impl Certificates {
             trusted.push_str(ca.text()?);
         }
         if self.trusts_system() {
-            for certificate in SYSTEM.iter() {
-                trusted.push_str("\n-----BEGIN CERTIFICATE-----\n");
-                let text = STANDARD.encode(certificate);
-                for line in text.as_bytes().chunks(64) {
-                    trusted.push_str(&String::from_utf8_lossy(line));
-                    trusted.push('\n');
-                }
-                trusted.push_str("-----END CERTIFICATE-----\n");
-            }
+            trusted.push_str(&SYSTEM_PEM);
         }
         let mut settings = vec![("ssl.ca.pem", trusted)];
         if let Some((certificate, key)) = &self.client {
@@ -201,4 +193,18 @@ static SYSTEM: LazyLock<Vec<CertificateDer<'static>>> = LazyLock::new(|| {
         tracing::warn!("some of the system's authorities are not trusted: {error}");
     }
     found.certs
+});
+
+/// The same as text.
+static SYSTEM_PEM: LazyLock<String> = LazyLock::new(|| {
+    let mut text = String::new();
+    for certificate in SYSTEM.iter() {
+        text.push_str("\n-----BEGIN CERTIFICATE-----\n");
+        for line in STANDARD.encode(certificate).as_bytes().chunks(64) {
+            text.push_str(&String::from_utf8_lossy(line));
+            text.push('\n');
+        }
+        text.push_str("-----END CERTIFICATE-----\n");
+    }
+    text
 });

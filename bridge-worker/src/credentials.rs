@@ -11,6 +11,15 @@ use crate::certificates::Validity;
 use crate::mqtt::{Access, ConnectError, Goodbye, Read, SessionOptions, negotiate, shown_certificate};
 use crate::random;
 
+/// What connections to one end of a route are made with.
+pub(crate) trait Presented: Clone {
+    /// What the certificates there are called: the server's, the client's and the authority's.
+    const CERTIFICATES: [CertificateOf; 3];
+
+    /// Until when the client's and the authority's are valid.
+    fn validities(&self) -> (Option<Validity>, Option<Validity>);
+}
+
 /// What has worked, and what came of what was to take its place.
 #[derive(Debug)]
 pub(crate) struct Known<A> {
@@ -28,9 +37,11 @@ struct Inner<A> {
     taken_over: u64,
     refused: u64,
     problem: Option<Problem>,
+    /// The certificate that the server has shown last.
+    server: Option<Validity>,
 }
 
-impl<A: Clone> Known<A> {
+impl<A: Presented> Known<A> {
     /// Nothing has worked yet.
     pub(crate) fn nothing(of: &'static str) -> Self {
         Self::with(of, None)
@@ -44,6 +55,7 @@ impl<A: Clone> Known<A> {
             taken_over: 0,
             refused: 0,
             problem: None,
+            server: None,
         };
         Self {
             of,
@@ -68,9 +80,32 @@ impl<A: Clone> Known<A> {
         inner.revision
     }
 
-    /// What has changed has changed back.
-    pub(crate) fn is_as_before(&self) {
-        self.lock().problem = None;
+    /// Whether the last that has worked `is_current`: then what has changed has changed back. Nothing before one has worked.
+    pub(crate) fn is_as_before(&self, is_current: impl FnOnce(&A) -> bool) -> Option<bool> {
+        let mut inner = self.lock();
+        let is_current = is_current(inner.good.as_ref()?);
+        if is_current {
+            inner.problem = None;
+        }
+        Some(is_current)
+    }
+
+    /// The server has shown this certificate.
+    pub(crate) fn has_seen(&self, server: Option<Validity>) {
+        self.lock().server = server;
+    }
+
+    fn server(&self) -> Option<Validity> {
+        self.lock().server
+    }
+
+    /// The certificates in use.
+    pub(crate) fn certificates(&self) -> Vec<CertificateStatus> {
+        let inner = self.lock();
+        let (client, authority) = inner.good.as_ref().map(A::validities).unwrap_or_default();
+        let all = A::CERTIFICATES.into_iter().zip([inner.server, client, authority]);
+        all.filter_map(|(of, validity)| Some(validity?.status(of)))
+            .collect()
     }
 
     /// What has changed is refused; `why` names no secret.
@@ -112,8 +147,6 @@ impl<A: Clone> Known<A> {
 pub(crate) struct Credentials {
     broker: Broker,
     known: Known<Access>,
-    /// The certificate that the broker has shown last.
-    server: Mutex<Option<Validity>>,
 }
 
 impl Credentials {
@@ -121,8 +154,12 @@ impl Credentials {
         Self {
             broker,
             known: Known::nothing("the MQTT broker"),
-            server: Mutex::default(),
         }
+    }
+
+    /// What has worked so far.
+    pub(crate) fn known(&self) -> &Known<Access> {
+        &self.known
     }
 
     /// Whether there is anything to look at while the process runs: files, or what the broker shows.
@@ -142,7 +179,7 @@ impl Credentials {
 
     /// An attempt has succeeded, at a broker that has shown this certificate. Returns the revision of what it was made with.
     pub(crate) fn has_worked(&self, access: Access, server: Option<Validity>) -> u64 {
-        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
+        self.known.has_seen(server);
         self.known.has_worked(access, |good, access| !good.is_as(access))
     }
 
@@ -151,53 +188,8 @@ impl Credentials {
     pub(crate) fn changed(&self) -> Option<Read> {
         let now = Read::now(&self.broker).ok()?;
         // Before one has worked, every attempt reads the files.
-        let good = self.known.good()?;
-        if good.is_of(&now) {
-            self.known.is_as_before();
-            return None;
-        }
-        Some(now)
-    }
-
-    fn server(&self) -> Option<Validity> {
-        *self.server.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn has_seen(&self, server: Validity) {
-        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
-    }
-
-    /// The certificates in use.
-    pub(crate) fn certificates(&self) -> Vec<CertificateStatus> {
-        let (client, authority) = self
-            .known
-            .good()
-            .map(|access| access.validities())
-            .unwrap_or_default();
-        let server = self.server();
-        let all = [
-            (CertificateOf::BrokerServer, server),
-            (CertificateOf::BrokerClient, client),
-            (CertificateOf::BrokerAuthority, authority),
-        ];
-        all.into_iter()
-            .filter_map(|(of, validity)| Some(validity?.status(of)))
-            .collect()
-    }
-
-    /// The broker has refused what has changed; `why` names no secret.
-    pub(crate) fn was_refused(&self, why: &str) {
-        self.known.was_refused(why);
-    }
-
-    /// The revision of what is in use.
-    pub(crate) fn revision(&self) -> u64 {
-        self.known.revision()
-    }
-
-    /// How often changed credentials were taken over, how often refused, and what is wrong now.
-    pub(crate) fn seen(&self) -> (u64, u64, Option<Problem>) {
-        self.known.seen()
+        let is_as_before = self.known.is_as_before(|good| good.is_of(&now))?;
+        (!is_as_before).then_some(now)
     }
 }
 
@@ -255,7 +247,7 @@ impl Trial {
             }
             Err(error) => {
                 if error.is_refusal() {
-                    credentials.was_refused(&error.to_string());
+                    credentials.known.was_refused(&error.to_string());
                 }
                 // A broker that is away says nothing of credentials.
                 self.again = Some(Instant::now() + Self::PACE + self.backoff.next());
@@ -266,7 +258,7 @@ impl Trial {
     /// A connection that lasts began with what the broker showed then: before it is said that this expires, and as long as
     /// it is, it is looked at again.
     async fn look_at_server(&mut self, credentials: &Credentials, session: &SessionOptions) {
-        let Some(shown) = credentials.server().filter(|shown| shown.expires()) else {
+        let Some(shown) = credentials.known.server().filter(|shown| shown.expires()) else {
             self.look_at = None;
             return;
         };
@@ -277,7 +269,7 @@ impl Trial {
         if let Some(access) = credentials.known.good()
             && let Some(shown) = shown_certificate(session, &access).await
         {
-            credentials.has_seen(shown);
+            credentials.known.has_seen(Some(shown));
         }
         self.look_at = Some(shown.next_look(now));
     }

@@ -293,8 +293,8 @@ impl Delivery {
         let ended = self.ended();
         let now = Instant::now();
         let (received_per_second, written_per_second) = lock(&self.rates).at(now, view.ledger);
-        let of_broker = self.credentials.seen();
-        let of_entry = self.kafka_credentials.seen();
+        let of_broker = self.credentials.known().seen();
+        let of_entry = self.kafka_credentials.known().seen();
         let mut connection = view.connection.clone();
         connection.oldest_unanswered_ms = view
             .oldest
@@ -333,8 +333,8 @@ impl Delivery {
             message,
         });
         let of_kafka = self.shared.kafka.problems(&servers);
-        let mut certificates = self.credentials.certificates();
-        certificates.extend(self.kafka_credentials.certificates());
+        let mut certificates = self.credentials.known().certificates();
+        certificates.extend(self.kafka_credentials.known().certificates());
         // Said once: reading has no more to say of it than that there was no answer.
         let is_said = !of_kafka.is_empty();
         let reading = view.reading.into_values();
@@ -463,9 +463,9 @@ fn watch_credentials(
         let mut trial = Trial::default();
         while !shared.has_parted() {
             tokio::time::sleep(Trial::PACE).await;
-            let before = credentials.revision();
+            let before = credentials.known().revision();
             trial.look(&credentials, &session, protocol).await;
-            if credentials.revision() > before {
+            if credentials.known().revision() > before {
                 shared.yielding.notify_one();
             }
         }

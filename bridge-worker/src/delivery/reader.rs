@@ -95,7 +95,7 @@ impl Reader {
     ) -> KafkaResult<Self> {
         let topics = group.topics.clone();
         Ok(Self {
-            entry: group.credentials.revision(),
+            entry: group.credentials.known().revision(),
             consumer: config.create_with_context(group)?,
             config,
             shared,
@@ -126,7 +126,7 @@ impl Reader {
             if self.shared.is_stopped_before(live.revision) {
                 self.begin_again();
             }
-            if self.entry != self.group().credentials.revision() {
+            if self.entry != self.group().credentials.known().revision() {
                 self.renew();
             }
             let now = Instant::now();
@@ -174,7 +174,7 @@ impl Reader {
     /// Becomes another member of the group, made with the credentials that work now: librdkafka reads them once.
     fn renew(&mut self) {
         let group = self.group().again();
-        self.entry = group.credentials.revision();
+        self.entry = group.credentials.known().revision();
         let mut config = self.config.clone();
         group.credentials.apply(&mut config);
         match config.create_with_context(group) {

@@ -14,7 +14,7 @@ use super::error::FailureClass;
 use super::mailbox::Mailbox;
 use super::record::{Failure, OwnedRecord, Report};
 use super::security::Bearer;
-use super::state::KafkaState;
+use super::state::{KafkaState, Statistics};
 
 /// So many statistics in a row without any broker: the producer will not find the cluster again.
 const STRANDED_AFTER: u32 = 2;
@@ -60,16 +60,19 @@ impl ClientContext for Context {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        if KafkaState::names_a_broker(statistics) {
+        let statistics = Statistics::read(statistics);
+        // Those that cannot be read say nothing against it.
+        if statistics.as_ref().is_none_or(Statistics::name_a_broker) {
             self.without_brokers.store(0, Ordering::Release);
         } else {
             self.without_brokers.fetch_add(1, Ordering::AcqRel);
         }
-        if KafkaState::names_an_id(statistics) {
+        let Some(statistics) = statistics else { return };
+        if statistics.name_an_id() {
             self.has_id.store(true, Ordering::Release);
         }
         if !self.alone {
-            self.state.statistics(statistics);
+            self.state.apply(statistics);
         }
     }
 

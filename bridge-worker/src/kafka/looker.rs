@@ -77,7 +77,7 @@ impl Looker {
     }
 
     fn ask<T>(&self, question: impl FnOnce(&BaseConsumer<Quiet>) -> KafkaResult<T>) -> KafkaResult<T> {
-        let revision = self.credentials.revision();
+        let revision = self.credentials.known().revision();
         let client = match self.client.take() {
             Some((of, client)) if of == revision => client,
             _ => {

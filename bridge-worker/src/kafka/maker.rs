@@ -64,7 +64,7 @@ impl TopicMaker {
             policies,
             config: config.clone(),
             admin: Mutex::new(Some((
-                credentials.revision(),
+                credentials.known().revision(),
                 Admin::from_config_and_context(config, Quiet)?,
             ))),
             credentials,
@@ -189,7 +189,7 @@ impl TopicMaker {
 
     fn ask<T>(&self, request: impl AsyncFnOnce(&Admin) -> KafkaResult<T>) -> KafkaResult<T> {
         let mut kept = self.admin.lock().unwrap_or_else(PoisonError::into_inner);
-        let revision = self.credentials.revision();
+        let revision = self.credentials.known().revision();
         let admin = match kept.take() {
             Some((of, admin)) if of == revision => admin,
             _ => {

@@ -53,7 +53,7 @@ pub(crate) fn spawn(
                 if watch.settings.sink.tls.is_some() && now >= look_at && state.has_answered() {
                     let shown = doctor::server(&watch.settings.sink);
                     look_at = shown.map_or(now + LOOK_INTO, |shown| shown.next_look(now));
-                    watch.settings.credentials.has_seen(shown);
+                    watch.settings.credentials.known().has_seen(shown);
                 }
                 if state.could_be_tls() && Instant::now() >= again {
                     again = Instant::now() + LOOK_INTO;
@@ -87,7 +87,7 @@ impl Watch {
             Some(Err(error)) => {
                 let why = error.to_string();
                 if self.unfit.as_ref() != Some(&why) {
-                    credentials.was_refused(&why);
+                    credentials.known().was_refused(&why);
                     self.unfit = Some(why);
                 }
                 return;
@@ -114,7 +114,7 @@ impl Watch {
             Err(why) => {
                 // A Kafka that is away says nothing of credentials.
                 if let Some(why) = why {
-                    credentials.was_refused(&why);
+                    credentials.known().was_refused(&why);
                 }
                 self.again = Some(Instant::now() + LOOK + self.backoff.next());
             }

@@ -2,11 +2,11 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use millrace_contract::status::{CertificateOf, CertificateStatus, Problem};
+use millrace_contract::status::CertificateOf;
 use millrace_contract::{Sasl, Sink, Value};
 use millrace_librdkafka::set_token;
 use rdkafka::client::{Client, OAuthToken};
@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::OptionsError;
 use crate::certificates::{Certificates, Validity};
-use crate::credentials::Known;
+use crate::credentials::{Known, Presented};
 use crate::value::text;
 
 /// How a client of another kind reaches the same Kafka.
@@ -120,14 +120,24 @@ impl Entry {
     }
 }
 
+impl Presented for Entry {
+    const CERTIFICATES: [CertificateOf; 3] = [
+        CertificateOf::KafkaServer,
+        CertificateOf::KafkaClient,
+        CertificateOf::KafkaAuthority,
+    ];
+
+    fn validities(&self) -> (Option<Validity>, Option<Validity>) {
+        self.validities
+    }
+}
+
 /// What a route's clients of Kafka come in with.
 #[derive(Debug)]
 pub(crate) struct KafkaCredentials {
     sink: Sink,
     bearer: Bearer,
     known: Known<Entry>,
-    /// The certificate that Kafka has shown last.
-    server: Mutex<Option<Validity>>,
 }
 
 impl KafkaCredentials {
@@ -141,8 +151,12 @@ impl KafkaCredentials {
             sink: sink.clone(),
             bearer: Bearer::of(sink),
             known: Known::with("Kafka", Some(entry)),
-            server: Mutex::default(),
         }))
+    }
+
+    /// What has worked so far.
+    pub(crate) fn known(&self) -> &Known<Entry> {
+        &self.known
     }
 
     /// Whether they can change while the process runs. Tokens do so by themselves.
@@ -172,54 +186,13 @@ impl KafkaCredentials {
     /// may be gone for the moment in which they are replaced.
     pub(crate) fn changed(&self) -> Option<Result<Entry, OptionsError>> {
         let now = Read::now(&self.sink).ok()?;
-        if self.known.good().is_some_and(|good| good.read == now) {
-            self.known.is_as_before();
-            return None;
-        }
-        Some(Entry::of(&self.sink, now))
+        let is_as_before = self.known.is_as_before(|good| good.read == now);
+        (is_as_before != Some(true)).then(|| Entry::of(&self.sink, now))
     }
 
     /// Clients are made with this from now on.
     pub(crate) fn has_worked(&self, entry: Entry) {
         self.known.has_worked(entry, Entry::ne);
-    }
-
-    /// Kafka has shown this certificate.
-    pub(crate) fn has_seen(&self, server: Option<Validity>) {
-        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
-    }
-
-    /// The certificates in use.
-    pub(crate) fn certificates(&self) -> Vec<CertificateStatus> {
-        let (client, authority) = self
-            .known
-            .good()
-            .map(|entry| entry.validities)
-            .unwrap_or_default();
-        let server = *self.server.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = [
-            (CertificateOf::KafkaServer, server),
-            (CertificateOf::KafkaClient, client),
-            (CertificateOf::KafkaAuthority, authority),
-        ];
-        all.into_iter()
-            .filter_map(|(of, validity)| Some(validity?.status(of)))
-            .collect()
-    }
-
-    /// Kafka has refused what has changed; `why` names no secret.
-    pub(crate) fn was_refused(&self, why: &str) {
-        self.known.was_refused(why);
-    }
-
-    /// Grows with each change of what clients are made with.
-    pub(crate) fn revision(&self) -> u64 {
-        self.known.revision()
-    }
-
-    /// How often changed credentials were taken over, how often refused, and what is wrong now.
-    pub(crate) fn seen(&self) -> (u64, u64, Option<Problem>) {
-        self.known.seen()
     }
 }
 

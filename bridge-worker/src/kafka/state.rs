@@ -110,29 +110,17 @@ impl KafkaState {
 
     /// Takes librdkafka's statistics.
     pub(crate) fn statistics(&self, json: &[u8]) {
-        match serde_json::from_slice::<Statistics>(json) {
-            Ok(statistics) => self.apply(statistics),
-            Err(error) => tracing::warn!(%error, "cannot read librdkafka's statistics"),
+        if let Some(statistics) = Statistics::read(json) {
+            self.apply(statistics);
         }
     }
 
-    /// Whether librdkafka's statistics name a broker, reachable or not.
-    pub(crate) fn names_a_broker(json: &[u8]) -> bool {
-        serde_json::from_slice::<Statistics>(json).map_or(true, |statistics| !statistics.brokers.is_empty())
-    }
-
-    /// Whether librdkafka's statistics say that the producer has its identifier.
-    pub(crate) fn names_an_id(json: &[u8]) -> bool {
-        serde_json::from_slice::<Statistics>(json)
-            .is_ok_and(|statistics| statistics.eos.idemp_state == "Assigned")
-    }
-
-    fn apply(&self, statistics: Statistics) {
+    pub(super) fn apply(&self, statistics: Statistics) {
         if statistics.brokers.values().any(|broker| broker.state == "UP") {
             self.answered();
         }
         let mut inner = self.lock();
-        if statistics.eos.idemp_state == "Assigned" {
+        if statistics.name_an_id() {
             inner.refused = None;
         }
         let mut partitions = HashMap::new();
@@ -233,13 +221,31 @@ impl KafkaState {
 
 /// The part of librdkafka's statistics that is used.
 #[derive(Debug, Deserialize)]
-struct Statistics {
+pub(super) struct Statistics {
     #[serde(default)]
     brokers: HashMap<String, BrokerStatistics>,
     #[serde(default)]
     topics: HashMap<String, TopicStatistics>,
     #[serde(default)]
     eos: EosStatistics,
+}
+
+impl Statistics {
+    pub(super) fn read(json: &[u8]) -> Option<Self> {
+        serde_json::from_slice(json)
+            .inspect_err(|error| tracing::warn!(%error, "cannot read librdkafka's statistics"))
+            .ok()
+    }
+
+    /// Whether they name a broker, reachable or not.
+    pub(super) fn name_a_broker(&self) -> bool {
+        !self.brokers.is_empty()
+    }
+
+    /// Whether they say that the producer has its identifier.
+    pub(super) fn name_an_id(&self) -> bool {
+        self.eos.idemp_state == "Assigned"
+    }
 }
 
 /// The idempotent producer.
@@ -345,7 +351,8 @@ mod tests {
     #[test]
     fn a_producer_without_any_broker_is_told_from_one_whose_brokers_are_away() {
         let away = br#"{"brokers":{"b":{"state":"DOWN"}},"topics":{}}"#;
-        assert!(KafkaState::names_a_broker(away));
-        assert!(!KafkaState::names_a_broker(br#"{"brokers":{ },"topics":{}}"#));
+        let names_a_broker = |json| Statistics::read(json).unwrap().name_a_broker();
+        assert!(names_a_broker(away));
+        assert!(!names_a_broker(br#"{"brokers":{ },"topics":{}}"#));
     }
 }

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use millrace_contract::status::CertificateOf;
 use millrace_contract::{Broker, Credentials, Value};
 use rustls::ClientConfig;
 
 use super::session::ConnectError;
 use crate::certificates::{Certificates, Validity};
+use crate::credentials::Presented;
 use crate::value::text;
 
 /// User name, password and certificates. Nothing of it is ever printed.
@@ -63,11 +65,6 @@ impl Access {
         self.read == *read
     }
 
-    /// Until when what is shown is valid, and who is trusted.
-    pub(crate) fn validities(&self) -> (Option<Validity>, Option<Validity>) {
-        self.validities
-    }
-
     pub(super) fn login(&self) -> Option<&Login> {
         self.read.login.as_ref()
     }
@@ -81,6 +78,18 @@ impl Access {
     pub(super) fn shows_certificate(&self) -> bool {
         let certificates = self.read.certificates.as_ref();
         certificates.is_some_and(Certificates::has_client)
+    }
+}
+
+impl Presented for Access {
+    const CERTIFICATES: [CertificateOf; 3] = [
+        CertificateOf::BrokerServer,
+        CertificateOf::BrokerClient,
+        CertificateOf::BrokerAuthority,
+    ];
+
+    fn validities(&self) -> (Option<Validity>, Option<Validity>) {
+        self.validities
     }
 }
 

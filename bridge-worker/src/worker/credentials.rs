@@ -35,7 +35,7 @@ pub(super) async fn watch(route: Weak<Route>) {
 impl Route {
     /// Has each lane in turn connect anew, unless it already has with the login in use; the next one when it is up.
     async fn take_over_login(self: &Arc<Self>) {
-        let revision = self.credentials.revision();
+        let revision = self.credentials.known().revision();
         let lanes: Vec<u16> = lock(&self.lanes).handles.keys().copied().collect();
         for lane in lanes {
             let deadline = Instant::now() + RETURN;

@@ -59,12 +59,12 @@ impl Route {
             lanes.acting = lanes.live.hash.clone();
         }
         let (received_per_second, written_per_second) = lock(&self.rates).at(now, totals.ledger);
-        let of_broker = self.credentials.seen();
-        let of_kafka = self.kafka_credentials.seen();
+        let of_broker = self.credentials.known().seen();
+        let of_kafka = self.kafka_credentials.known().seen();
         seen.problems.extend(of_broker.2);
         seen.problems.extend(of_kafka.2);
-        let mut certificates = self.credentials.certificates();
-        certificates.extend(self.kafka_credentials.certificates());
+        let mut certificates = self.credentials.known().certificates();
+        certificates.extend(self.kafka_credentials.known().certificates());
         seen.problems.extend(expiring(&certificates));
         let route = &self.settings.route;
         RouteSnapshot {

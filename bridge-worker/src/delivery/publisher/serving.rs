@@ -114,7 +114,7 @@ impl Runner {
     /// Whether the connection is to be made again, with credentials that have changed: once nothing is unanswered, so that
     /// nothing has to be sent twice.
     fn is_to_come_again(&mut self, at: Instant) -> bool {
-        if self.login >= self.task.credentials.revision() {
+        if self.login >= self.task.credentials.known().revision() {
             return false;
         }
         let since = *self.outdated.get_or_insert(at);
