@@ -11,7 +11,7 @@ USER 65532:65532
 
 # Stands before `build`, so that the builder that knows no skipping does not try to pull Rust for it.
 FROM base AS prebuilt
-COPY . /usr/local/bin/
+COPY . /
 
 FROM rust:1-bookworm AS build
 # librdkafka is built by CMake.
@@ -20,10 +20,17 @@ WORKDIR /src
 COPY . .
 # The list of what ships; scripts/image.sh reads it here.
 ARG PROGRAMS="bridge-worker millrace-operator millrace"
+# BuildKit sets it from --build-arg or from its environment: the time that what is made bears.
+ARG SOURCE_DATE_EPOCH
+# What is in the base, for the bill of materials.
+COPY --from=base /usr/lib/os-release /base/usr/lib/os-release
+COPY --from=base /var/lib/dpkg/status.d/ /base/var/lib/dpkg/status.d/
 # The target folder is no part of the image, and kept between builds by BuildKit's cache mounts.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    cargo build --release --locked --workspace --bins && mkdir /programs && \
-    for program in $PROGRAMS; do strip -o "/programs/$program" "target/release/$program" || exit 1; done
+    cargo install --locked cargo-auditable@0.7.7 && scripts/compile.sh target && \
+    mkdir -p /image/usr/local/bin /image/usr/share/sbom && \
+    for program in $PROGRAMS; do strip -o "/image/usr/local/bin/$program" "target/release/$program" || exit 1; done && \
+    target/release/millrace-sbom image --base /base /image/usr/local/bin/* > /image/usr/share/sbom/millrace.cdx.json
 
 FROM base
-COPY --from=build /programs/ /usr/local/bin/
+COPY --from=build /image/ /

@@ -66,8 +66,17 @@ chart-readme: ## write the values in the chart's README anew from values.yaml
 	UPDATE=1 $(CARGO) test --release -p millrace-crds --test chart values::
 
 .PHONY: deny
-deny: ## licences, sources and duplicates of dependencies (needs cargo-deny)
-	$(CARGO) deny check
+deny: ## licences, sources, duplicates and advisories of dependencies (needs cargo-deny, and GitHub for the last)
+	$(CARGO) deny check licenses bans sources
+	$(CARGO) deny check advisories
+
+.PHONY: reproducible
+reproducible: build-deps ## compile the worker twice as for a release, in two folders, and compare (needs cargo-auditable)
+	scripts/reproducible.sh
+
+.PHONY: release
+release: build-deps ## what a release would publish, in target/release-artifacts; signed if MILLRACE_SIGNING_KEY names a key
+	scripts/release.sh
 
 .PHONY: image
 image: ## the product's image, millrace.dev/millrace:local

@@ -25,7 +25,7 @@ else
 fi
 
 rm -rf "$root"
-mkdir -p "$root"/{etc,proc,sys,dev,run,root,var/lib,usr/bin,usr/sbin,usr/lib}
+mkdir -p "$root"/{etc,proc,sys,dev,run,root,var/lib/dpkg/status.d,usr/bin,usr/sbin,usr/lib}
 install -d -m 1777 "$root/tmp" "$root/var/tmp"
 ln -s /run "$root/var/run"
 # Packages still name files in /bin and /lib; the links must be there before the first is unpacked.
@@ -35,6 +35,12 @@ for deb in "$work"/debs/*.deb; do
   dpkg-deb --fsys-tarfile "$deb" |
     tar -x -C "$root" --keep-directory-symlink --exclude='./usr/share/doc/*' --exclude='./usr/share/man/*' \
       --exclude='./usr/share/locale/*' --exclude='./usr/share/info/*' --exclude='./usr/share/lintian/*'
+  # What may not be left out of what is given to others: whose it is, and under which terms.
+  dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$root" --keep-directory-symlink --wildcards './usr/share/doc/*/copyright' 2> /dev/null || true
+  # What is installed, where distroless' images have it, and scanners look for it.
+  name=$(dpkg-deb -f "$deb" Package)
+  dpkg-deb -f "$deb" > "$root/var/lib/dpkg/status.d/$name"
+  dpkg-deb -I "$deb" md5sums > "$root/var/lib/dpkg/status.d/$name.md5sums" 2> /dev/null || rm "$root/var/lib/dpkg/status.d/$name.md5sums"
 done
 
 cat > "$root/etc/passwd" <<'PASSWD'
@@ -52,3 +58,4 @@ if [[ -e $root/usr/sbin/xtables-nft-multi ]]; then
   for tool in {iptables,ip6tables}{,-save,-restore}; do ln -sf xtables-nft-multi "$root/usr/sbin/$tool"; done
 fi
 ldconfig -r "$root"
+rm -f "$root/var/cache/ldconfig/aux-cache" # inodes and times of this machine

@@ -112,7 +112,7 @@ fn lab(options: &Options) -> anyhow::Result<Lab> {
     Ok(Lab { bench, worker, logs })
 }
 
-/// All runs of a case. Worker and contender take turns, so that both see the same machine.
+/// All runs of a case. Worker and contender take turns, and take turns at being first, so that both see the same machine.
 fn measure(case: &Case, lab: &Lab, site: &mut Option<Site>, options: &Options) -> anyhow::Result<Outcome> {
     let runs = if case.once || options.quick {
         1
@@ -126,7 +126,11 @@ fn measure(case: &Case, lab: &Lab, site: &mut Option<Site>, options: &Options) -
     };
     let mut samples = Vec::new();
     for run in 1..=runs {
-        for subject in options.subjects.iter().copied() {
+        let mut subjects = options.subjects.clone();
+        if run % 2 == 0 {
+            subjects.reverse();
+        }
+        for subject in subjects {
             if subject == Subject::Contender && !case.plan.has_contender() {
                 continue;
             }
@@ -151,7 +155,7 @@ fn measure(case: &Case, lab: &Lab, site: &mut Option<Site>, options: &Options) -
                     .deliver(lab, *real, subject, timing),
             }
             .with_context(context)?;
-            eprintln!("{} {run}/{runs} {}", case.name, line(&sample));
+            eprintln!("{} {run}/{runs} {}", case.name, line(case, &sample));
             samples.push(sample);
         }
     }
@@ -159,10 +163,10 @@ fn measure(case: &Case, lab: &Lab, site: &mut Option<Site>, options: &Options) -
 }
 
 /// A run on one line, so that one sees that it goes on.
-fn line(sample: &Sample) -> String {
+fn line(case: &Case, sample: &Sample) -> String {
     let mut line = format!(
-        "{:?}: {:.0}/s, {:.2} us/message, p50 {} p99 {} us, {:.1} MiB",
-        sample.subject,
+        "{}: {:.0}/s, {:.2} us/message, p50 {} p99 {} us, {:.1} MiB",
+        case.columns.name(sample.subject),
         sample.messages as f64 / sample.seconds,
         sample.cpu_seconds * 1e6 / sample.messages.max(1) as f64,
         sample.latency_us.p50,

@@ -9,13 +9,14 @@ use std::sync::{Arc, LazyLock};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use millrace_contract::{Tls, Value};
+use rustls::client::Resumption;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 
 use crate::value::{self, Unreadable};
-pub(crate) use validity::{Validity, expiring};
+pub(crate) use validity::{Validity, expiring, statuses};
 pub(crate) use words::{Peer, explain};
 
 /// Why no TLS can be made of what was read.
@@ -154,17 +155,21 @@ impl Certificates {
                 why: error.to_string(),
             })?
             .with_root_certificates(roots);
-        let Some((certificate, key)) = &self.client else {
-            return Ok(config.with_no_client_auth());
+        let mut config = match &self.client {
+            None => config.with_no_client_auth(),
+            Some((certificate, key)) => config
+                .with_client_auth_cert(certificate.certificates()?, key.key()?)
+                .map_err(|error| match error {
+                    rustls::Error::InconsistentKeys(_) => {
+                        key.wrong("it is not the key of the certificate that is shown")
+                    }
+                    other => certificate.wrong(&other.to_string()),
+                })?,
         };
-        config
-            .with_client_auth_cert(certificate.certificates()?, key.key()?)
-            .map_err(|error| match error {
-                rustls::Error::InconsistentKeys(_) => {
-                    key.wrong("it is not the key of the certificate that is shown")
-                }
-                other => certificate.wrong(&other.to_string()),
-            })
+        // Each connection is shown the certificate that the server has by now, and checks it: a resumed session is trusted for
+        // what another connection was shown, days ago perhaps.
+        config.resumption = Resumption::disabled();
+        Ok(config)
     }
 
     /// For librdkafka: its settings by name. What it would only refuse without a word of where it is from is found here.

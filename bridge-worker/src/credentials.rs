@@ -7,9 +7,8 @@ use millrace_contract::status::{CertificateOf, CertificateStatus, Problem, Reaso
 use millrace_contract::{Broker, ProtocolVersion};
 
 use crate::backoff::Backoff;
-use crate::certificates::Validity;
+use crate::certificates::{Validity, statuses};
 use crate::mqtt::{Access, ConnectError, Goodbye, Read, SessionOptions, negotiate, shown_certificate};
-use crate::random;
 
 /// What connections to one end of a route are made with.
 pub(crate) trait Presented: Clone {
@@ -103,9 +102,7 @@ impl<A: Presented> Known<A> {
     pub(crate) fn certificates(&self) -> Vec<CertificateStatus> {
         let inner = self.lock();
         let (client, authority) = inner.good.as_ref().map(A::validities).unwrap_or_default();
-        let all = A::CERTIFICATES.into_iter().zip([inner.server, client, authority]);
-        all.filter_map(|(of, validity)| Some(validity?.status(of)))
-            .collect()
+        statuses(A::CERTIFICATES, [inner.server, client, authority])
     }
 
     /// What has changed is refused; `why` names no secret.
@@ -147,6 +144,8 @@ impl<A: Presented> Known<A> {
 pub(crate) struct Credentials {
     broker: Broker,
     known: Known<Access>,
+    /// What was read last before any had worked: lanes that begin at once share what was made of it.
+    read: Mutex<Option<Access>>,
 }
 
 impl Credentials {
@@ -154,6 +153,7 @@ impl Credentials {
         Self {
             broker,
             known: Known::nothing("the MQTT broker"),
+            read: Mutex::default(),
         }
     }
 
@@ -174,7 +174,15 @@ impl Credentials {
     /// When they cannot be read.
     pub(crate) fn for_attempt(&self, good_was_refused: bool) -> Result<Access, ConnectError> {
         let good = self.known.good().filter(|_| !good_was_refused);
-        good.map_or_else(|| Access::read(&self.broker), Ok)
+        if let Some(good) = good {
+            return Ok(good);
+        }
+        let now = Read::now(&self.broker)?;
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*read {
+            Some(access) if access.is_of(&now) => Ok(access.clone()),
+            _ => Ok(read.insert(Access::of(now)?).clone()),
+        }
     }
 
     /// An attempt has succeeded, at a broker that has shown this certificate. Returns the revision of what it was made with.
@@ -226,15 +234,9 @@ impl Trial {
         if self.again.is_some_and(|again| Instant::now() < again) {
             return;
         }
-        let session = SessionOptions {
-            client_id: format!("{}-try-{}", session.client_id, random::word()),
-            clean_start: true,
-            session_expiry_seconds: 0,
-            ..session.clone()
-        };
         let attempt = async {
             let access = Access::of(read)?;
-            let (connection, granted) = negotiate(&session, &access, protocol).await?;
+            let (connection, granted) = negotiate(&session.for_trial(), &access, protocol).await?;
             Ok::<_, ConnectError>((connection, granted, access))
         };
         match attempt.await {

@@ -27,9 +27,11 @@ use crate::backoff::Backoff;
 use crate::certificates::expiring;
 use crate::config::{self, ConfigError};
 use crate::credentials::{Credentials, Trial};
+use crate::failback::Failback;
 use crate::kafka::{
-    ClientSettings, KafkaCredentials, KafkaState, LaneSink, Looker, MAX_BATCH_BYTES, Mailbox, OptionsError,
-    Producer, Reporting, TopicKeeper, TopicMaker, Topics, client_config, consumer_config, rotation,
+    Armed, ClientSettings, KafkaCredentials, KafkaState, LaneSink, Looker, MAX_BATCH_BYTES, Mailbox,
+    OptionsError, Producer, Reporting, TopicKeeper, TopicMaker, Topics, client_config, consumer_config,
+    rotation,
 };
 use crate::metrics::RouteSnapshot;
 use crate::survey::{Surveyor, Surveys};
@@ -116,6 +118,7 @@ impl Delivery {
             topics: plan.consumer.topics.clone(),
             start: plan.consumer.start,
             credentials: Arc::clone(&client.credentials),
+            armed: Armed::default(),
             shared: Arc::clone(&shared),
             orders: receiver.clone(),
             surveys: Arc::clone(&surveys),
@@ -181,8 +184,9 @@ impl Delivery {
             .enable_all()
             .build()?;
         let publisher = spawn("mqtt-publish", move || runtime.block_on(publisher.run()))?;
-        if credentials.are_to_be_watched() {
-            watch_credentials(&credentials, &plan, &shared)?;
+        let failback = Failback::of(&document.settings.broker, &plan.session);
+        if failback.is_some() || credentials.are_to_be_watched() {
+            watch_broker(&credentials, &plan, failback, &shared)?;
         }
         rotation::spawn(client, Arc::clone(&producer), Arc::clone(&shared.kafka))?;
         let ended = wait_for(
@@ -332,9 +336,9 @@ impl Delivery {
             reason: Reason::ConfigurationRefused,
             message,
         });
-        let of_kafka = self.shared.kafka.problems(&servers);
+        let of_kafka = self.kafka_credentials.problems(&self.shared.kafka, &servers);
         let mut certificates = self.credentials.known().certificates();
-        certificates.extend(self.kafka_credentials.known().certificates());
+        certificates.extend(self.kafka_credentials.certificates());
         // Said once: reading has no more to say of it than that there was no answer.
         let is_said = !of_kafka.is_empty();
         let reading = view.reading.into_values();
@@ -426,32 +430,44 @@ fn begin(
 ) -> bool {
     shared.budget.reads_here();
     let mut backoff = Backoff::default();
+    let mut forbidden = None;
     while orders.borrow().command == Command::Run {
-        group.credentials.bearer().arm(consumer.client());
-        match group::begin(consumer, &group.topics, group.start) {
+        // Why there is none is said in status.
+        group.credentials.bearer().arm_now(consumer.client()).ok();
+        match group::begin(consumer, &group.name, &group.topics, group.start) {
             Ok(()) => {
                 shared.view().reading.clear();
                 shared.kafka.answered();
                 return true;
             }
-            Err((reason, message)) => {
-                if reason == Reason::TopicMissing {
+            Err(wrong) => {
+                // Who may not be a member is told so once; all that it asks of the group is answered by silence.
+                while let Some(heard) = consumer.poll(Duration::ZERO) {
+                    let code = heard.err().and_then(|error| error.rdkafka_error_code());
+                    let told = code.and_then(|code| group::forbidden(code, &group.name, &group.topics));
+                    forbidden = told.or(forbidden);
+                }
+                let (reason, message) = match (wrong, &forbidden) {
+                    ((Reason::KafkaUnreachable, _), Some(forbidden)) => forbidden.clone(),
+                    (wrong, _) => wrong,
+                };
+                if reason != Reason::KafkaUnreachable {
                     shared.kafka.answered();
                 }
                 shared.view().cannot_read("start", reason, message);
                 std::thread::park_timeout(backoff.next());
-                // What it has to say of its connections is not kept.
-                while consumer.poll(Duration::ZERO).is_some() {}
             }
         }
     }
     false
 }
 
-/// Tries changed credentials of the broker, until the route has ended. Not waited for: it holds nothing of a message.
-fn watch_credentials(
+/// Tries changed credentials of the broker, and earlier urls than the one in use, until the route has ended. Not waited
+/// for: it holds nothing of a message.
+fn watch_broker(
     credentials: &Arc<Credentials>,
     plan: &Plan,
+    failback: Option<Failback>,
     shared: &Arc<Shared>,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -460,17 +476,33 @@ fn watch_credentials(
     let (credentials, shared) = (Arc::clone(credentials), Arc::clone(shared));
     let (session, protocol) = (plan.session.clone(), plan.protocol);
     let watch = async move {
-        let mut trial = Trial::default();
-        while !shared.has_parted() {
-            tokio::time::sleep(Trial::PACE).await;
-            let before = credentials.known().revision();
-            trial.look(&credentials, &session, protocol).await;
-            if credentials.known().revision() > before {
-                shared.yielding.notify_one();
+        let changes = async {
+            let mut trial = Trial::default();
+            while credentials.are_to_be_watched() && !shared.has_parted() {
+                tokio::time::sleep(Trial::PACE).await;
+                let before = credentials.known().revision();
+                trial.look(&credentials, &session, protocol).await;
+                if credentials.known().revision() > before {
+                    shared.yielding.notify_one();
+                }
             }
-        }
+        };
+        let earlier = async {
+            let Some(failback) = failback else {
+                return;
+            };
+            while !shared.has_parted() {
+                failback.pause().await;
+                let place = shared.view().place;
+                let is_away = place > 0 && shared.is_connected();
+                if is_away && failback.look(place, &credentials).await.is_some() {
+                    shared.connect_again();
+                }
+            }
+        };
+        tokio::join!(changes, earlier);
     };
-    spawn("credentials", move || runtime.block_on(watch))?;
+    spawn("broker", move || runtime.block_on(watch))?;
     Ok(())
 }
 

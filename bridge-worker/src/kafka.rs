@@ -14,6 +14,7 @@ pub(crate) mod rotation;
 mod security;
 mod sink;
 mod state;
+mod tokens;
 mod topics;
 mod trouble;
 
@@ -30,9 +31,10 @@ pub(crate) use producer::Producer;
 #[cfg(test)]
 pub(crate) use record::Failure;
 pub(crate) use record::{Headers, OwnedRecord, RecordRef, Report, SendError, Sink};
+pub(crate) use security::KafkaCredentials;
 pub use security::reaching;
-pub(crate) use security::{Bearer, KafkaCredentials};
 pub(crate) use sink::LaneSink;
 pub(crate) use state::KafkaState;
+pub(crate) use tokens::{Armed, Bearer};
 pub(crate) use topics::{TopicKeeper, Topics};
 pub(crate) use trouble::Trouble;

@@ -39,6 +39,8 @@ pub(crate) struct LaneView {
     pub(crate) revision: u64,
     /// Of the login that the last connection was made with.
     pub(crate) login: u64,
+    /// Which of the broker's urls that went to, from 0.
+    pub(crate) place: usize,
     /// Filters, as the user wrote them, that it has read and that the broker may still hold messages of.
     pub(crate) late: BTreeSet<String>,
 }
@@ -82,12 +84,15 @@ impl LaneReport {
     pub(crate) fn connected(&self, granted: &Granted, session: &SessionOptions, login: u64) {
         let mut inner = self.lock();
         inner.view.login = login;
+        inner.view.place = granted.place;
         let version = granted.version.name();
         inner.status.protocol_version = Some(version.to_owned());
         inner.status.session_present = granted.session_present;
+        inner.status.address = Some(granted.address.clone());
         inner.status.connections += 1;
         tracing::info!(
             client_id = session.client_id,
+            address = granted.address,
             protocol = version,
             session_present = granted.session_present,
             "connected to the MQTT broker"

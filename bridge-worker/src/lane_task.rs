@@ -55,6 +55,8 @@ struct Runner {
     live: Arc<LivePlan>,
     /// A connection made with an older login than this is to be made again.
     login: u64,
+    /// Likewise one that was made when this was less.
+    again: u64,
     /// The filters it reads.
     readings: Vec<Reading>,
     /// Those it has read before and whose messages have not run dry.
@@ -95,6 +97,7 @@ impl LaneTask {
         let mut runner = Runner {
             command: orders.command,
             login: orders.login,
+            again: orders.again,
             readings: orders.live.readings(&self.plan),
             wet: orders.live.retired(&self.plan),
             dry: BTreeSet::new(),

@@ -13,6 +13,7 @@ mod config;
 mod courier;
 mod credentials;
 mod delivery;
+mod failback;
 mod kafka;
 mod lane_report;
 mod lane_task;

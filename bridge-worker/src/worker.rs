@@ -2,6 +2,7 @@
 
 mod assign;
 mod credentials;
+mod failback;
 mod lanes;
 mod load;
 mod rates;

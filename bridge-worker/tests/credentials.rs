@@ -3,12 +3,15 @@
 #[path = "protocol/harness.rs"]
 mod harness;
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
 
-use harness::{DEADLINE, MockKafka, WorkerProcess, route};
+use harness::{DEADLINE, MockKafka, WorkerProcess, keeping_cores, route};
 use millrace_contract::status::{LaneState, Reason};
-use millrace_contract::{Credentials, Document, Ordering, Value};
-use millrace_testkit::{Mosquitto, Publisher, ScriptedBroker, wait_until};
+use millrace_contract::{Credentials, Document, Ordering, Tls, Value};
+use millrace_testkit::{Authority, Mosquitto, Process, Publisher, ScriptedBroker, wait_until};
 
 /// A mounted Secret: a folder behind a link that is swapped, so that user name and password change at once.
 struct Secret {
@@ -152,4 +155,71 @@ fn a_lane_that_connects_anew_meanwhile_uses_what_works() {
         "{}",
         worker.process.stderr()
     );
+}
+
+#[test]
+fn a_worker_that_crashes_leaves_no_memory_behind() {
+    let mosquitto = Mosquitto::builder().user("old", "old-canary").start();
+    let kafka = MockKafka::start(&["out.a"]);
+    let secret = Secret::new("old", "old-canary");
+    let mut worker = WorkerProcess::where_cores_are_kept(&document(&mosquitto, &kafka, &secret));
+    wait_up(&worker);
+    worker.process.abort();
+    let ended = worker.process.wait(DEADLINE);
+    assert_eq!((ended.signal(), ended.core_dumped()), (Some(6), false));
+
+    // Another program does.
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut other = Command::new("sleep");
+    other.arg("1000");
+    let mut other = Process::spawn("sleep", keeping_cores(&other, folder.path()));
+    wait_until(DEADLINE, "the shell to have become the program", || {
+        let name = std::fs::read_to_string(format!("/proc/{}/comm", other.pid()));
+        name.is_ok_and(|name| name.trim() == "sleep")
+    });
+    other.abort();
+    let ended = other.wait(DEADLINE);
+    assert_eq!((ended.signal(), ended.core_dumped()), (Some(6), true));
+}
+
+#[test]
+fn a_certificate_that_only_the_broker_has_renewed_is_seen_while_a_connection_lasts() {
+    let authority = Authority::new("plant");
+    let (now, folder) = (
+        SystemTime::now(),
+        tempfile::tempdir().expect("a temporary folder"),
+    );
+    let show = |until: Duration| {
+        let from = now - Duration::from_secs(60);
+        let issued = authority.issue_for("server", &["localhost"], from, now + until);
+        for file in ["tls.crt", "tls.key"] {
+            std::fs::copy(issued.folder().join(file), folder.path().join(file)).expect("a copy");
+        }
+    };
+    // In the last fifth of its life.
+    show(Duration::from_secs(14));
+    let mut mosquitto = Mosquitto::builder()
+        .listener(&[
+            "allow_anonymous true".into(),
+            format!("certfile {}", folder.path().join("tls.crt").display()),
+            format!("keyfile {}", folder.path().join("tls.key").display()),
+        ])
+        .start();
+    let kafka = MockKafka::start(&["out.a"]);
+    let mut document = route(&ScriptedBroker::start(), kafka.bootstrap());
+    document.settings.broker.urls = vec![format!("mqtts://localhost:{}", mosquitto.listener(0))];
+    document.settings.broker.tls = Some(Tls {
+        ca: Some(Value::File(authority.certificate())),
+        ..Tls::default()
+    });
+    let worker = WorkerProcess::start(&document);
+    let said = worker.wait_for_problem(Reason::CertificateExpires);
+    assert!(said.contains("the MQTT broker's certificate"), "{said}");
+    show(Duration::from_secs(3_600));
+    mosquitto.reload();
+    // It is looked at every 4 seconds. A resumed session would be taken for what was shown when it began.
+    wait_until(Duration::from_secs(6), "the new one to be seen", || {
+        worker.status().problems.is_empty()
+    });
+    assert_eq!(connections(&worker), [1]);
 }

@@ -7,7 +7,7 @@ mod harness;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bridge_worker::Delivery;
-use harness::{DEADLINE, MockKafka, QUIET, Written, route};
+use harness::{Code, DEADLINE, MockKafka, QUIET, Written, route};
 use millrace_contract::status::{Phase, Reason, RouteStatus};
 use millrace_contract::survey::Survey;
 use millrace_contract::{
@@ -540,6 +540,96 @@ fn a_topic_that_is_missing_is_said_and_read_when_it_is_there() {
     let message = connection.expect_publish();
     connection.puback(message.packet_id, 0);
     committed(&kafka, 1);
+    delivery.end(&mut connection);
+}
+
+#[test]
+fn a_topic_that_goes_while_it_is_read_is_said_and_read_again_when_it_is_back() {
+    let (broker, kafka) = parts();
+    kafka.write("commands", 0, &[command("a", "before")]);
+    let delivery = Running::start(document(&broker, &kafka));
+    let mut connection = session(&broker, false);
+    let message = connection.expect_publish();
+    connection.puback(message.packet_id, 0);
+    committed(&kafka, 1);
+    kafka.topic_error("commands", Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+    let message = delivery.problem(Reason::TopicMissing);
+    assert!(message.contains("commands: create what is missing"), "{message}");
+    kafka.topic_error("commands", Code::RD_KAFKA_RESP_ERR_NO_ERROR);
+    kafka.write("commands", 0, &[command("a", "after")]);
+    let message = connection.expect_publish();
+    assert_eq!(text(&message).1, "after");
+    connection.puback(message.packet_id, 0);
+    committed(&kafka, 2);
+    delivery.wait_for("nothing to be wrong", |status| status.problems.is_empty());
+    delivery.end(&mut connection);
+}
+
+#[test]
+fn a_topic_that_the_user_may_not_read_is_said_with_the_right_that_it_lacks() {
+    let (broker, kafka) = parts();
+    kafka.write("commands", 0, &[command("a", "open")]);
+    kafka.topic_error("commands", Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+    let delivery = Running::start(document(&broker, &kafka));
+    let mut connection = session(&broker, false);
+    let message = delivery.problem(Reason::KafkaRefused);
+    assert!(
+        message.contains("read commands: grant its user Read on the topics"),
+        "{message}"
+    );
+    kafka.topic_error("commands", Code::RD_KAFKA_RESP_ERR_NO_ERROR);
+    delivery.wait_for("the record", |status| status.ledger.received == 1);
+    let message = connection.expect_publish();
+    connection.puback(message.packet_id, 0);
+    committed(&kafka, 1);
+    delivery.wait_for("nothing to be wrong", |status| status.problems.is_empty());
+    delivery.end(&mut connection);
+}
+
+#[test]
+fn records_that_are_gone_before_they_are_read_stop_the_route_and_it_says_which() {
+    let (broker, kafka) = parts();
+    kafka.write("commands", 0, &[command("a", "read")]);
+    let delivery = Running::start(document(&broker, &kafka));
+    let mut connection = session(&broker, false);
+    let message = connection.expect_publish();
+    connection.puback(message.packet_id, 0);
+    committed(&kafka, 1);
+    delivery.end(&mut connection);
+    // A mock Kafka keeps 5 MiB of a partition.
+    let large = "x".repeat(900_000);
+    for _ in 0..8 {
+        kafka.write("commands", 0, &[command("a", &large)]);
+    }
+    let delivery = Running::start(document(&broker, &kafka));
+    let mut connection = session(&broker, false);
+    let message = delivery.problem(Reason::OffsetOutOfRange);
+    assert!(
+        message.contains(GROUP) && message.contains("commands[0]") && message.contains("--reset-offsets"),
+        "{message}"
+    );
+    assert_eq!(connection.expect_disconnect(), 0);
+    wait_until(DEADLINE, "the delivery to end", || delivery.0.ended());
+    // Where it goes on is for a person to say.
+    assert_eq!(kafka.committed(GROUP, "commands", 0), Some(1));
+    assert_eq!(delivery.status().ledger.received, 0);
+}
+
+#[test]
+fn with_qos_0_a_record_counts_when_its_message_has_left() {
+    let (broker, kafka) = parts();
+    let mut document = document(&broker, &kafka);
+    document.live.publishing.qos = 0;
+    kafka.write("commands", 0, &[command("a", "1"), command("b", "2")]);
+    let delivery = Running::start(document);
+    let mut connection = session(&broker, false);
+    for key in ["a", "b"] {
+        let message = connection.expect_publish();
+        assert_eq!((message.qos, message.packet_id), (0, 0));
+        assert_eq!(text(&message).0, format!("plants/{key}/cmd"));
+    }
+    committed(&kafka, 2);
+    assert_eq!(delivery.status().ledger.written, 2);
     delivery.end(&mut connection);
 }
 

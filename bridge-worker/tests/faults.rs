@@ -17,6 +17,8 @@ use millrace_testkit::{Kafka, Mosquitto, Observer, Proxy, Publisher, check, wait
 use std::time::Duration;
 use support::{Acks, Log, Route, SOON, Tap, Worker, last};
 
+/// Of each worker.
+const LANES: u16 = 2;
 /// How long Kafka is stopped.
 const KAFKA_STOPPED: Duration = Duration::from_secs(20);
 /// Large enough a window to tell that a fault hit more than the usual messages on their way.
@@ -83,7 +85,7 @@ impl Plant {
             let network = Proxy::to(tap.address());
             let route = Route {
                 qos,
-                lanes: 2,
+                lanes: LANES,
                 // So long that there is always something on its way when a fault comes.
                 linger_ms: 20,
                 ..Route::new(&name, network.port(), &kafka.bootstrap_through_proxy(), &name)
@@ -119,10 +121,14 @@ impl Plant {
         plant
     }
 
-    /// Waits until every flow has caught up: what is acknowledged to its publisher by now, and more, is in Kafka, and
-    /// mosquitto has read the acknowledgements.
+    /// Waits until every flow has caught up: all its lanes are connected again, which each does at a time of its own, what
+    /// is acknowledged to its publisher by now, and more, is in Kafka, and mosquitto has read the acknowledgements.
     fn wait_flow(&self) {
         for flow in &self.flows {
+            wait_until(SOON, "a connection of each lane", || {
+                flow.tap.open() == u64::from(LANES)
+            });
+            flow.worker.wait_up();
             let goal = flow.publisher.acknowledged() + 100;
             flow.observer.wait_for(goal, SOON);
             let name = &flow.name;
@@ -161,12 +167,12 @@ impl Plant {
         self.flows.iter().map(|flow| flow.tap.lost().len()).collect()
     }
 
-    /// Waits until each flow has lost both its connections since `before`, asserts that messages were on their way,
+    /// Waits until each flow has lost all its connections since `before`, asserts that messages were on their way,
     /// and returns how many.
     fn assert_lost(&self, before: &[usize]) -> Vec<u64> {
         let lost = self.flows.iter().zip(before).map(|(flow, &before)| {
-            wait_until(SOON, "both lanes to lose their connections", || {
-                flow.tap.lost().len() >= before + 2
+            wait_until(SOON, "all lanes to lose their connections", || {
+                flow.tap.lost().len() >= before + usize::from(LANES)
             });
             let unacknowledged = flow.tap.lost()[before..]
                 .iter()

@@ -88,6 +88,7 @@ fn snapshot() -> RouteSnapshot {
         state: LaneState::Up,
         protocol_version: Some("5".into()),
         session_present: true,
+        address: Some("127.0.0.1:1883".into()),
         connections: 2,
         window: 17,
         oldest_unacked_ms: Some(1_500),

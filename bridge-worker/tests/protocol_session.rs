@@ -479,8 +479,9 @@ fn a_3_1_1_session_closed_twice_soon_after_connack_is_taken_over() {
     let worker = Running::start(with_failover(speaking(ProtocolVersion::V311, &broker, &kafka)));
     session(&broker, false).close();
     // Once is an accident.
-    let mut connection = broker.accept_within(FAILOVER);
+    let mut connection = broker.accept();
     assert_eq!(worker.problem(Reason::TakenOver), None);
+    assert_eq!(worker.snapshot().taken_over, 0);
     connection.accept_session(true);
     connection.close();
     assert_waits(&broker, &worker, FAILOVER);

@@ -1,21 +1,23 @@
-//! Certificates that live for a minute, and passwords that change, while messages flow: nothing is lost, nothing comes
+//! Certificates that live for a minute, tokens that live for less, and passwords that change, while messages flow: nothing is lost, nothing comes
 //! twice, nothing waits long, and no process is started again.
 //!
 //! `MILLRACE_CAMPAIGN=long` (`make campaign`) takes a quarter of an hour; without it two rounds.
 
+#[path = "protocol/bearer.rs"]
+mod bearer;
 #[path = "protocol/harness.rs"]
 mod harness;
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use harness::{DEADLINE, WorkerProcess, route};
+use bearer::token;
+use harness::{DEADLINE, WorkerProcess, commands, route};
 use millrace_contract::status::Reason;
-use millrace_contract::{
-    ClientCertificate, Consumer, Credentials, Document, LiveToMqtt, PayloadFormat, Publishing, Sasl, Start,
-    Tls, Value,
-};
+use millrace_contract::{ClientCertificate, Credentials, Document, LiveToMqtt, Sasl, Tls, Value};
 use millrace_testkit::{
     Authority, Kafka, KafkaBuilder, Mosquitto, Observer, Publisher, Records, ScriptedBroker, Subscriber,
     Writer, check, wait_until,
@@ -23,10 +25,12 @@ use millrace_testkit::{
 
 /// How long a certificate is valid.
 const LIFE: Duration = Duration::from_secs(60);
-/// How often everything changes.
+/// How long a token is valid: for ten minutes that take a quarter of one. It is renewed by itself.
+const TOKEN_LIFE: Duration = Duration::from_secs(15);
+/// How often everything else changes.
 const ROUND: Duration = Duration::from_secs(15);
-/// Messages a second, for each of two routes.
-const RATE: f64 = 1_000.0;
+/// Messages a second, for three routes together.
+const RATE: f64 = 2_000.0;
 /// What 99 of 100 messages take at most in the worst second.
 const MOST: Duration = Duration::from_millis(500);
 const SOON: Duration = Duration::from_secs(60);
@@ -102,6 +106,38 @@ impl Secret {
     }
 }
 
+/// A mounted token, renewed when four fifths of its life are over, as Kubernetes does.
+struct Renewed {
+    file: Value,
+    end: Sender<()>,
+    times: JoinHandle<u32>,
+}
+
+impl Renewed {
+    fn start() -> Self {
+        let mut secret = Secret::of(&[("token", &token(TOKEN_LIFE))]);
+        let (end, ended) = mpsc::channel();
+        Self {
+            file: secret.file("token"),
+            end,
+            times: thread::spawn(move || {
+                let mut times = 0;
+                while ended.recv_timeout(TOKEN_LIFE * 4 / 5) == Err(RecvTimeoutError::Timeout) {
+                    secret.set(&[("token", &token(TOKEN_LIFE))]);
+                    times += 1;
+                }
+                times
+            }),
+        }
+    }
+
+    /// Renews it no more. Returns how often it was.
+    fn end(self) -> u32 {
+        drop(self.end);
+        self.times.join().expect("a thread that renews")
+    }
+}
+
 fn short(authority: &Authority, name: &str, names: &[&str]) -> millrace_testkit::Issued {
     let now = SystemTime::now();
     authority.issue_for(name, names, now - Duration::from_secs(5), now + LIFE)
@@ -155,7 +191,8 @@ struct Site {
     login_of_kafka: Secret,
 }
 
-const LISTENERS: [&str; 2] = ["mutual", "login"];
+/// Kafka's. The first two have one of mosquitto of the same kind.
+const LISTENERS: [&str; 3] = ["mutual", "login", "token"];
 
 impl Site {
     fn new() -> Self {
@@ -185,6 +222,7 @@ impl Site {
         let mut builder = Kafka::builder()
             .listener("MUTUAL", "SSL")
             .listener("LOGIN", "SASL_SSL")
+            .unsigned_tokens("TOKEN")
             .property("listener.name.mutual.ssl.client.auth", "required")
             .property("listener.name.mutual.ssl.truststore.type", "PEM")
             .property("listener.name.mutual.ssl.truststore.location", text(&trusted))
@@ -199,7 +237,7 @@ impl Site {
             builder = set(builder, "location", text(&of_kafka.path("tls.pem")));
         }
         let kafka = builder.start();
-        for topic in ["out.a", "out.b", "dead", "commands"] {
+        for topic in ["out.a", "out.b", "out.c", "dead", "commands"] {
             kafka.create_topic(topic, 4, &[]);
         }
         Self {
@@ -218,8 +256,7 @@ impl Site {
 
     /// By certificates at both ends.
     fn by_certificates(&self) -> Document {
-        let mut document = self.route(0);
-        document.live.source.subscriptions[0].filter = "in/+stream/a/#".into();
+        let mut document = self.route("a", 0, 0);
         for (tls, secret) in [
             (&mut document.settings.broker.tls, &self.client),
             (&mut document.settings.sink.tls, &self.client_of_kafka),
@@ -229,32 +266,23 @@ impl Site {
         document
     }
 
+    /// By a certificate at the broker, and a token at Kafka.
+    fn by_tokens(&self, token: &Renewed) -> Document {
+        let mut document = self.route("c", 0, 2);
+        let tls = document.settings.broker.tls.get_or_insert_default();
+        tls.client = Some(self.client.client());
+        document.settings.sink.sasl = Some(Sasl::Token(token.file.clone()));
+        document
+    }
+
     /// From Kafka to devices, by certificates at both ends.
     fn commands(&self) -> Document<LiveToMqtt> {
-        let of_messages = self.by_certificates();
-        let mut settings = of_messages.settings;
-        settings.consumer = Some(Consumer {
-            topics: vec!["commands".into()],
-            group: "commands".into(),
-            start: Start::Earliest,
-        });
-        Document {
-            settings,
-            live: LiveToMqtt {
-                payload: PayloadFormat::Bytes,
-                publishing: Publishing::to("devices/{record.key}", vec!["devices/+".into()]),
-                on_error: of_messages.live.on_error,
-                max_message_bytes: of_messages.live.max_message_bytes,
-                timeouts: of_messages.live.timeouts,
-                survey: of_messages.live.survey,
-            },
-        }
+        commands(self.by_certificates())
     }
 
     /// By passwords at both ends.
     fn by_passwords(&self) -> Document {
-        let mut document = self.route(1);
-        document.live.source.subscriptions[0].filter = "in/+stream/b/#".into();
+        let mut document = self.route("b", 1, 1);
         document.settings.broker.credentials = Some(self.login.login());
         document.settings.sink.sasl = Some(Sasl::Basic {
             mechanism: "SCRAM-SHA-512".into(),
@@ -263,11 +291,13 @@ impl Site {
         document
     }
 
-    fn route(&self, listener: usize) -> Document {
-        let bootstrap = self.kafka.listener(&LISTENERS[listener].to_uppercase());
+    /// From a listener of mosquitto to one of Kafka.
+    fn route(&self, stream: &str, mosquitto: usize, kafka: usize) -> Document {
+        let bootstrap = self.kafka.listener(&LISTENERS[kafka].to_uppercase());
         let mut document = route(&ScriptedBroker::start(), &bootstrap);
-        document.settings.route.session_id = format!("r{listener}");
-        let port = self.mosquitto.listener(listener);
+        document.settings.route.session_id = format!("route-{stream}");
+        document.live.source.subscriptions[0].filter = format!("in/+stream/{stream}/#");
+        let port = self.mosquitto.listener(mosquitto);
         document.settings.broker.urls = vec![format!("mqtts://localhost:{port}")];
         let trust = || {
             Some(Tls {
@@ -285,14 +315,10 @@ impl Site {
         self.of_mosquitto.renew(&self.authority);
         self.mosquitto.reload();
         self.of_kafka.renew(&self.authority);
-        for listener in LISTENERS {
-            let name = format!("listener.name.{listener}.ssl.keystore.location");
-            let setting = format!("{name}={}", text(&self.of_kafka.path("tls.pem")));
-            let entity = ["--entity-type", "brokers", "--entity-name", "1"];
-            let alter = ["--alter", "--add-config", &setting];
-            self.kafka
-                .tool("kafka.admin.ConfigCommand", &[&entity[..], &alter].concat());
-        }
+        let shown = self.of_kafka.path("tls.pem");
+        let settings =
+            LISTENERS.map(|name| format!("listener.name.{name}.ssl.keystore.location={}", text(&shown)));
+        self.alter("brokers", "1", &settings.join(","));
         self.client.renew(&self.clients);
         self.client_of_kafka.renew(&self.clients);
     }
@@ -303,13 +329,17 @@ impl Site {
         let user = format!("plant-{}", round % 2);
         self.login
             .set(&[("username", &user), ("password", &(round % 2).to_string())]);
-        let setting = format!("SCRAM-SHA-512=[password={password}]");
-        let entity = ["--entity-type", "users", "--entity-name", "plant"];
-        let alter = ["--alter", "--add-config", &setting];
-        self.kafka
-            .tool("kafka.admin.ConfigCommand", &[&entity[..], &alter].concat());
+        self.alter("users", "plant", &format!("SCRAM-SHA-512=[password={password}]"));
         self.login_of_kafka
             .set(&[("username", "plant"), ("password", &password)]);
+    }
+
+    /// Changes what Kafka has set for one of its brokers or users.
+    fn alter(&self, kind: &str, name: &str, settings: &str) {
+        let entity = ["--entity-type", kind, "--entity-name", name];
+        let alter = ["--alter", "--add-config", settings];
+        self.kafka
+            .tool("kafka.admin.ConfigCommand", &[&entity[..], &alter].concat());
     }
 }
 
@@ -338,20 +368,23 @@ fn credentials_of_every_kind_rotate_while_messages_flow() {
     let is_long = std::env::var("MILLRACE_CAMPAIGN").is_ok_and(|form| form == "long");
     let rounds = if is_long { 60 } else { 2 };
     let mut site = Site::new();
+    let token = Renewed::start();
+    // And at how many ends what changes is tried before it is taken over.
     let workers = [
-        WorkerProcess::start(&site.by_certificates()),
-        WorkerProcess::start(&site.by_passwords()),
+        (WorkerProcess::start(&site.by_certificates()), 2),
+        (WorkerProcess::start(&site.by_passwords()), 2),
+        (WorkerProcess::start(&site.by_tokens(&token)), 1),
     ];
-    for worker in &workers {
+    for (worker, _) in &workers {
         worker.wait_for("both ends", |status| status.ready);
     }
-    let observer = Observer::start(&site.kafka.bootstrap(), &["out.a", "out.b"]);
+    let observer = Observer::start(&site.kafka.bootstrap(), &["out.a", "out.b", "out.c"]);
     let publisher = Publisher::builder(site.mosquitto.port())
-        .rate(2.0 * RATE)
+        .rate(RATE)
         .connections(2)
-        .topic_of(|key| match key % 2 {
-            0 => format!("in/a/a/{key}"),
-            _ => format!("in/b/b/{key}"),
+        .topic_of(|key| {
+            let stream = ["a", "b", "c"][(key % 3) as usize];
+            format!("in/{stream}/{stream}/{key}")
         })
         .start();
     let begun = Instant::now();
@@ -359,10 +392,10 @@ fn credentials_of_every_kind_rotate_while_messages_flow() {
         let until = begun + ROUND * round;
         site.renew_certificates();
         site.change_passwords(round);
-        for worker in &workers {
+        for (worker, ends) in &workers {
             wait_until(SOON, &format!("both ends of round {round}"), || {
                 let status = worker.status();
-                status.credentials_taken_over == u64::from(2 * round) && status.problems.is_empty()
+                status.credentials_taken_over == u64::from(ends * round) && status.problems.is_empty()
             });
         }
         println!(
@@ -371,7 +404,7 @@ fn credentials_of_every_kind_rotate_while_messages_flow() {
                 .checked_duration_since(Instant::now())
                 .map_or(ROUND, |left| ROUND - left)
         );
-        std::thread::sleep(until.saturating_duration_since(Instant::now()));
+        thread::sleep(until.saturating_duration_since(Instant::now()));
     }
     publisher.stop();
     let report = publisher.finish(SOON);
@@ -384,7 +417,7 @@ fn credentials_of_every_kind_rotate_while_messages_flow() {
     let worst = worst_second(&records);
     println!("the worst second has a p99 of {worst:.1?}");
     assert!(worst < MOST, "{worst:?}");
-    for worker in &workers {
+    for (worker, _) in &workers {
         let status = worker.status();
         assert_eq!(status.credentials_refused, 0);
         assert_eq!(status.lanes[0].connections, u64::from(rounds) + 1);
@@ -396,6 +429,9 @@ fn credentials_of_every_kind_rotate_while_messages_flow() {
                 .all(|line| !line.contains("ERROR"))
         );
     }
+    let renewed = token.end();
+    println!("{renewed} tokens");
+    assert!(renewed >= rounds, "{renewed}");
 }
 
 #[test]

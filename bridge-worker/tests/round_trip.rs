@@ -9,9 +9,9 @@ use support::{Route, SOON, Worker};
 
 const DEVICES: u32 = 50;
 const RATE: f64 = 1_000.0;
-const QUESTIONS: u64 = 15_000;
+const QUESTIONS: u64 = 20_000;
 /// Kafka compiles its code as it is used first.
-const WARM_UP: Duration = Duration::from_secs(2);
+const WARM_UP: Duration = Duration::from_secs(5);
 /// From a device to the application and back: two routes, two brokers, each twice.
 const MOST: Duration = Duration::from_millis(50);
 

@@ -1,5 +1,7 @@
 //! Ways into a real Kafka: with what is right messages flow, and of what is wrong a person learns the cause and the fix.
 
+#[path = "protocol/bearer.rs"]
+mod bearer;
 #[path = "protocol/harness.rs"]
 mod harness;
 
@@ -7,13 +9,14 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use harness::{WorkerProcess, route};
-use millrace_contract::status::{Problem, Reason};
+use bearer::token;
+use harness::{WorkerProcess, commands, route};
+use millrace_contract::status::{Problem, Reason, RouteStatus};
+use millrace_contract::survey::{GroupSurvey, Survey, TopicSurvey, WatchedGroup};
 use millrace_contract::{ClientCertificate, Credentials, Document, Sasl, Tls, Value};
 use millrace_testkit::{
-    Authority, Issued, Kafka, Mosquitto, Publisher, ScriptedBroker, consume, partition_ends, wait_until,
+    Authority, Issued, Kafka, Mosquitto, Publisher, ScriptedBroker, Writer, consume, partition_ends,
+    wait_until,
 };
 
 /// In no text may it be found.
@@ -71,18 +74,7 @@ static SITE: LazyLock<Site> = LazyLock::new(|| {
         .listener("OTHER", "SSL")
         .listener("LOGIN", "SASL_SSL")
         .listener("BARE", "SASL_PLAINTEXT")
-        .listener("BEARER", "SASL_SSL")
-        .property("listener.name.bearer.sasl.enabled.mechanisms", "OAUTHBEARER")
-        .property(
-            "listener.name.bearer.oauthbearer.sasl.jaas.config",
-            "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required \
-             unsecuredLoginStringClaim_sub=\"kafka\";",
-        )
-        // A client has to show another token before the first one expires.
-        .property(
-            "listener.name.bearer.oauthbearer.connections.max.reauth.ms",
-            "3600000",
-        )
+        .unsigned_tokens("BEARER")
         .property("listener.name.mutual.ssl.client.auth", "required")
         .property("listener.name.mutual.ssl.truststore.type", "PEM")
         .property(
@@ -120,23 +112,11 @@ static SITE: LazyLock<Site> = LazyLock::new(|| {
         builder = builder.scram(mechanism, "plant", PASSWORD);
     }
     let kafka = builder.start();
-    for topic in ["out.a", "out.secret", "dead"] {
+    for topic in ["out.a", "out.secret", "dead", "commands"] {
         kafka.create_topic(topic, 2, &[]);
     }
-    let allow = [
-        "--add",
-        "--allow-principal",
-        "User:plant",
-        "--operation",
-        "Write",
-        "--operation",
-        "Describe",
-    ];
     for topic in ["out.a", "dead"] {
-        kafka.tool(
-            "org.apache.kafka.tools.AclCommand",
-            &[&allow[..], &["--topic", topic]].concat(),
-        );
+        allow(&kafka, &["Write", "Describe"], ["--topic", topic]);
     }
     let issue = |from, until| clients.issue_for("line-1", &[], from, until);
     Site {
@@ -149,6 +129,14 @@ static SITE: LazyLock<Site> = LazyLock::new(|| {
         folder: tempfile::tempdir().expect("a temporary folder"),
     }
 });
+
+/// Grants the user rights on something.
+fn allow(kafka: &Kafka, operations: &[&str], on: [&str; 2]) {
+    let operations = operations.iter().flat_map(|operation| ["--operation", operation]);
+    let arguments = ["--add", "--allow-principal", "User:plant"].into_iter();
+    let arguments: Vec<&str> = arguments.chain(operations).chain(on).collect();
+    kafka.tool("org.apache.kafka.tools.AclCommand", &arguments);
+}
 
 impl Site {
     /// A route into Kafka by a listener, trusting whom it should.
@@ -186,20 +174,6 @@ impl Site {
             },
         });
     }
-}
-
-/// A token as this Kafka takes it: nobody has signed it. Of one that has expired all is left but the time.
-fn token(valid: Duration) -> String {
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    let (issued, expires) = match valid.is_zero() {
-        true => (now.as_secs() - 60, now.as_secs() - 30),
-        false => (now.as_secs(), (now + valid).as_secs()),
-    };
-    let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
-    let claims = format!(r#"{{"sub":"plant","iat":{issued},"exp":{expires}}}"#);
-    format!("{}.{}.", encode(r#"{"alg":"none"}"#), encode(&claims))
 }
 
 fn shows(document: &mut Document, issued: &Issued) {
@@ -370,15 +344,15 @@ fn wrong_ways(site: &Site) -> Vec<Wrong> {
     add(
         "a token that has expired",
         site.bearer("expired", Duration::ZERO),
-        login,
-        &["OAUTHBEARER", "unexpired token", "spec.sasl.oauthBearer.token"],
+        Reason::TokenUnavailable,
+        &["OAUTHBEARER", "has expired", "spec.sasl.oauthBearer.token"],
     );
     let mut document = site.route("BEARER");
     document.settings.sink.sasl = Some(Sasl::Token(site.write("no-token", "canary")));
     add(
         "what is no token",
         document,
-        login,
+        Reason::TokenUnavailable,
         &["OAUTHBEARER", "no JWT", "spec.sasl.oauthBearer.token"],
     );
     let mut document = site.route("TLS");
@@ -419,13 +393,7 @@ fn of_every_way_in_that_is_wrong_the_cause_and_the_fix_are_said() {
         let status = worker.status();
         assert!(!status.ready, "{}", wrong.what);
         assert_eq!(status.ledger.written, 0, "{}", wrong.what);
-        let texts = [
-            worker.process.stderr(),
-            worker.process.stdout(),
-            worker.text("/status"),
-            worker.text("/metrics"),
-        ];
-        for text in texts {
+        for text in worker.texts() {
             for secret in ["canary", "PRIVATE KEY"] {
                 assert!(!text.contains(secret), "{}: {secret} in {text}", wrong.what);
             }
@@ -462,7 +430,7 @@ fn a_token_is_read_again_before_it_expires_and_nothing_is_lost() {
         let problems = worker.status().problems;
         problems
             .iter()
-            .any(|problem| problem.reason == Reason::KafkaRefused)
+            .any(|problem| problem.reason == Reason::TokenUnavailable)
     });
 }
 
@@ -497,4 +465,79 @@ fn a_topic_that_the_user_may_not_write_is_said_and_others_are_written() {
         assert!(message.contains("out.secret"), "{message}");
     }
     assert_eq!(partition_ends(&site.kafka.bootstrap(), "out.secret"), [0, 0]);
+}
+
+#[test]
+fn a_route_from_kafka_says_which_right_its_user_lacks_and_goes_on_when_it_has_it() {
+    let site = &*SITE;
+    let mosquitto = Mosquitto::builder().start();
+    let mut document = site.route("LOGIN");
+    site.login(&mut document, "SCRAM-SHA-512", "plant", PASSWORD);
+    document.settings.broker.urls = vec![format!("mqtt://127.0.0.1:{}", mosquitto.port())];
+    let worker = WorkerProcess::start(&commands(document));
+    let wait_for = |what: &str, is: &dyn Fn(&RouteStatus) -> bool| {
+        wait_until(SOON, what, || {
+            worker.try_status().is_some_and(|status| is(&status))
+        });
+    };
+    let refused = |says: &str| {
+        wait_for(says, &|status| {
+            let mut problems = status.problems.iter();
+            problems.any(|problem| problem.reason == Reason::KafkaRefused && problem.message.contains(says))
+        });
+    };
+    refused("read commands: grant its user Read on the topics");
+    allow(&site.kafka, &["Read"], ["--topic", "commands"]);
+    refused("a member of the group commands: grant its user Read on the group");
+    allow(&site.kafka, &["Read"], ["--group", "commands"]);
+    wait_for("both ends", &|status| status.ready && status.problems.is_empty());
+    let writer = Writer::start(&site.kafka.bootstrap(), "commands", 2, 10, 500.0);
+    writer.wait_confirmed(100, SOON);
+    let sent = writer.finish(SOON).sent();
+    wait_for("all records", &|status| status.ledger.written == sent);
+}
+
+#[test]
+fn of_what_a_route_watches_the_right_that_is_missing_is_named_until_it_is_granted() {
+    let site = &*SITE;
+    let mosquitto = Mosquitto::builder().start();
+    site.kafka.create_topic("grown", 1, &[]);
+    allow(&site.kafka, &["Describe"], ["--topic", "grown"]);
+    let mut document = site.route("LOGIN");
+    site.login(&mut document, "SCRAM-SHA-512", "plant", PASSWORD);
+    document.settings.broker.urls = vec![format!("mqtt://127.0.0.1:{}", mosquitto.port())];
+    document.live.survey = Survey {
+        groups: vec![WatchedGroup {
+            group: "analytics".into(),
+            topics: Vec::new(),
+        }],
+        partitions: [("grown".to_owned(), 3)].into(),
+    };
+    let worker = WorkerProcess::start(&document);
+    let wait_for = |what: &str, is: &dyn Fn(&TopicSurvey, &GroupSurvey) -> bool| {
+        wait_until(SOON, what, || {
+            let survey = worker.try_status().and_then(|status| status.survey);
+            survey.is_some_and(|survey| {
+                let topic = survey.topics.iter().find(|topic| topic.name == "grown");
+                topic.is_some_and(|topic| is(topic, &survey.groups[0]))
+            })
+        });
+    };
+    let says = |problem: &Option<String>, what: &str| {
+        let problem = problem.as_deref();
+        problem.is_some_and(|problem| problem.contains(what))
+    };
+    wait_for("both rights to be named", &|topic, group| {
+        says(&topic.problem, "grant its user Alter on the topic")
+            && says(&group.problem, "grant this client's user Describe on the group")
+    });
+    assert_eq!(partition_ends(&site.kafka.bootstrap(), "grown").len(), 1);
+    // What is not watched well is no reason to move nothing.
+    worker.wait_for("both ends", |status| status.ready && status.problems.is_empty());
+    allow(&site.kafka, &["Alter"], ["--topic", "grown"]);
+    allow(&site.kafka, &["Describe"], ["--group", "analytics"]);
+    wait_for("more partitions, and the group", &|topic, group| {
+        topic.partitions == 3 && topic.problem.is_none() && group.problem.is_none()
+    });
+    assert_eq!(partition_ends(&site.kafka.bootstrap(), "grown").len(), 3);
 }

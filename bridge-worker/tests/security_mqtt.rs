@@ -6,7 +6,7 @@ mod harness;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use harness::{DEADLINE, MockKafka, WorkerProcess, route};
+use harness::{DEADLINE, MockKafka, WorkerProcess, Written, commands, route};
 use millrace_contract::status::{CertificateOf, Reason};
 use millrace_contract::{ClientCertificate, Credentials, Document, ProtocolVersion, Tls, Value};
 use millrace_testkit::{Authority, Issued, Mosquitto, Publisher, ScriptedBroker};
@@ -41,6 +41,8 @@ enum Listener {
     WebSocketTls,
     Expired,
     OtherName,
+    /// The user may read `in/a/#`, and write `devices/ok`.
+    Rules,
 }
 
 impl Site {
@@ -71,6 +73,9 @@ impl Site {
             "allow_anonymous false".to_owned(),
             format!("password_file {}", passwords.display()),
         ];
+        let rules = folder.path().join("rules");
+        std::fs::write(&rules, "user plant\ntopic read in/a/#\ntopic write devices/ok\n").expect("a file");
+        let rules = [format!("acl_file {}", rules.display())];
         let websockets = ["protocol websockets".to_owned()];
         let with = |lines: &[&[String]]| lines.concat();
         let mosquitto = Mosquitto::builder()
@@ -85,6 +90,7 @@ impl Site {
             ]))
             .listener(&with(&[std::slice::from_ref(&anybody), &shown(&old)]))
             .listener(&with(&[std::slice::from_ref(&anybody), &shown(&other)]))
+            .listener(&with(&[&login, &shown(&server), &rules]))
             .start();
         let issue = |name, from, until| clients.issue_for(name, &[], from, until);
         Self {
@@ -195,6 +201,71 @@ fn messages_flow_by_every_way_in_that_is_right() {
             }
             _ => assert_eq!(shown, [server, CertificateOf::BrokerAuthority]),
         }
+    }
+}
+
+/// It grants the subscription all the same, so nobody can say that messages are kept back.
+#[test]
+fn what_the_rules_of_mosquitto_let_the_user_read_comes_and_nothing_else() {
+    let site = Site::new();
+    let mut document = site.route("mqtts", Listener::Rules);
+    document.settings.broker.credentials = site.login("plant", "password");
+    let worker = WorkerProcess::start(&document);
+    worker.wait_for("both ends", |status| status.ready);
+    let publisher = Publisher::builder(site.mosquitto.port())
+        .messages(1_000)
+        .topic_of(|key| match key % 2 {
+            0 => format!("in/b/{key}"),
+            _ => format!("in/a/{key}"),
+        })
+        .start();
+    // The last may be read: all that comes comes before it.
+    assert_eq!(publisher.finish(DEADLINE).acknowledged(), 1_000);
+    worker.wait_for("what may be read", |status| status.ledger.written == 500);
+    let status = worker.status();
+    assert_eq!((status.ledger.received, status.problems), (500, Vec::new()));
+}
+
+#[test]
+fn what_the_rules_of_mosquitto_forbid_to_publish_is_undeliverable_where_it_can_say_so() {
+    for (version, dead_lettered) in [(ProtocolVersion::V5, 1), (ProtocolVersion::V311, 0)] {
+        let site = Site::new();
+        for topic in ["commands", "dead"] {
+            site.kafka.topic(topic, 1);
+        }
+        let mut document = site.route("mqtts", Listener::Rules);
+        document.settings.broker.credentials = site.login("plant", "password");
+        document.settings.broker.protocol_version = version;
+        let worker = WorkerProcess::start(&commands(document));
+        let record = |key| Written {
+            key: Some(key),
+            value: Some("open"),
+            ..Written::default()
+        };
+        site.kafka
+            .write("commands", 0, &[record("ok"), record("forbidden"), record("ok")]);
+        worker.wait_for("all three", |status| {
+            status.ledger.received == 3 && status.ledger.in_flight == 0
+        });
+        let ledger = worker.status().ledger;
+        // A broker of MQTT 3.1.1 can only confirm: mosquitto drops the message and says that it has it.
+        assert_eq!(
+            (ledger.written, ledger.dead_lettered),
+            (3 - dead_lettered, dead_lettered),
+            "{version:?}"
+        );
+        let dead = site.kafka.records("dead");
+        assert_eq!(dead.len() as u64, dead_lettered);
+        for letter in dead {
+            assert_eq!(letter.key_text(), "forbidden");
+            assert_eq!(letter.header("millrace.error.reason"), Some("PublishRefused"));
+            let message = letter.header("millrace.error.message").expect("a message");
+            assert!(
+                message.contains("devices/forbidden") && message.contains("not authorized (0x87)"),
+                "{message}"
+            );
+        }
+        assert!(!worker.process.stderr().contains(PASSWORD));
     }
 }
 
@@ -399,13 +470,7 @@ fn of_every_way_in_that_is_wrong_the_cause_and_the_fix_are_said_and_nothing_else
     right.wait_for("all messages", |status| status.ledger.written == 500);
     assert_eq!(right.status().problems, []);
     for worker in workers.iter().chain([&right]) {
-        let texts = [
-            worker.process.stderr(),
-            worker.process.stdout(),
-            worker.text("/status"),
-            worker.text("/metrics"),
-        ];
-        for text in texts {
+        for text in worker.texts() {
             for secret in ["canary", "PRIVATE KEY"] {
                 assert!(!text.contains(secret), "{secret} in {text}");
             }

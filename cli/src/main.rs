@@ -23,6 +23,8 @@ mod view;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Its memory has passwords and keys: nobody is to find it on a disk.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).ok();
     match app::main(std::env::args_os()) {
         Ok(exit) => exit.into(),
         Err(error) => {

@@ -14,7 +14,7 @@ mod progress;
 mod tally;
 
 use anyhow::{Context as _, bail};
-use millrace_contract::AnyDocument;
+use millrace_contract::{AnyDocument, Sasl};
 
 use crate::app::{self, Redrive};
 use crate::exit::Exit;
@@ -42,6 +42,12 @@ pub(crate) fn main(args: &Redrive) -> anyhow::Result<Exit> {
     let document = choose(plan.documents, &args.route)?;
     let route = &document.settings().route;
     let name = format!("{}/{}", route.namespace, route.name);
+    if let Some(Sasl::Token(_) | Sasl::ClientCredentials(_)) = document.settings().sink.sasl {
+        bail!(
+            "TopicRoute {name} comes to Kafka with tokens (OAUTHBEARER), which redrive cannot renew while it works: give it \
+             manifests whose KafkaSink logs in with a password or a certificate"
+        );
+    }
     let topic = dead_letters(&document).with_context(|| {
         format!("TopicRoute {name} has no dead letters: spec.onError.action is not DeadLetter")
     })?;

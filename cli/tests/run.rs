@@ -1,13 +1,15 @@
 //! `millrace run` as a supervisor sees it: JSON lines, signals, exit codes. The MQTT broker is an embedded one, Kafka
 //! is librdkafka's mock cluster.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use millrace_testkit::{no_forks, spawn};
+use millrace_testkit::{no_forks, spawn, wait_until};
 use mqtt5::broker::config::{StorageBackend, StorageConfig};
 use mqtt5::broker::{BrokerConfig, MqttBroker};
 use rdkafka::mocking::MockCluster;
@@ -119,6 +121,106 @@ impl Drop for Run {
     }
 }
 
+/// `millrace run` on a terminal of 120 columns, and whoever sits there: `script` of bsdutils is both.
+struct Terminal {
+    script: Child,
+    keys: ChildStdin,
+    /// All that it has shown, without colours.
+    shown: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+    _dir: tempfile::TempDir,
+}
+
+impl Terminal {
+    fn start(broker: SocketAddr, bootstrap: &str, to: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let manifests = manifests(dir.path(), broker, bootstrap, to);
+        let run = format!(
+            "stty cols 120 rows 30; exec {} run -f {}",
+            env!("CARGO_BIN_EXE_millrace"),
+            manifests.display()
+        );
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--flush", "--return", "--command", &run, "/dev/null"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut script = spawn(&mut command).expect("script runs");
+        let keys = script.stdin.take().expect("a pipe");
+        let mut screen = script.stdout.take().expect("a pipe");
+        let shown = Arc::new(Mutex::new(String::new()));
+        let into = Arc::clone(&shown);
+        let reader = std::thread::spawn(move || {
+            let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
+            while let Ok(count @ 1..) = screen.read(&mut buffer) {
+                all.extend_from_slice(&buffer[..count]);
+                *into.lock().unwrap_or_else(PoisonError::into_inner) = plain(&all);
+            }
+        });
+        Self {
+            script,
+            keys,
+            shown,
+            reader: Some(reader),
+            _dir: dir,
+        }
+    }
+
+    fn shown(&self) -> String {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn wait_for(&self, text: &str) {
+        wait_until(DEADLINE, text, || self.shown().contains(text));
+    }
+
+    /// Waits for a row of the table in which the route is in this state and has so many messages in flight.
+    fn wait_for_row(&self, state: &str, in_flight: &str) {
+        wait_until(DEADLINE, &format!("{in_flight} in flight, {state}"), || {
+            self.shown().lines().any(|line| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                matches!(words[..], ["readings", its, _, _, waiting, ..] if its == state && waiting == in_flight)
+            })
+        });
+    }
+
+    fn press_ctrl_c(&mut self) {
+        self.keys.write_all(b"\x03").expect("a terminal");
+    }
+
+    /// Waits for the end. What was shown and the exit code.
+    fn end(mut self) -> (String, Option<i32>) {
+        let mut code = None;
+        wait_until(DEADLINE, "the end", || {
+            code = self.script.try_wait().expect("a child");
+            code.is_some()
+        });
+        let read = self.reader.take().map(JoinHandle::join);
+        assert!(read.is_some_and(|read| read.is_ok()));
+        (self.shown(), code.and_then(|status| status.code()))
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // It has ended already unless the test failed.
+        self.script.kill().ok();
+        self.script.wait().ok();
+    }
+}
+
+/// What a terminal shows, without what colours it and moves the cursor.
+fn plain(shown: &[u8]) -> String {
+    let shown = String::from_utf8_lossy(shown);
+    let mut parts = shown.split("\x1b[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part
+            .find(|c: char| c.is_ascii_alphabetic())
+            .map_or(part.len(), |at| at + 1);
+        plain.push_str(&part[end..]);
+    }
+    plain
+}
+
 fn manifests(dir: &Path, broker: SocketAddr, bootstrap: &str, to: &str) -> PathBuf {
     let text = format!(
         r#"
@@ -204,6 +306,40 @@ fn a_second_signal_gives_up_and_says_how_many_messages_stay_at_the_broker() {
         (code, &last["exitCode"], &last["waiting"]),
         (Some(2), &Value::from(2), &Value::from(20)),
         "{last:#}"
+    );
+}
+
+#[test]
+fn on_a_terminal_ctrl_c_drains_and_says_how_far_it_is_and_another_gives_up() {
+    let (broker, kafka) = (broker(), kafka());
+    let mut terminal = Terminal::start(broker, &kafka.bootstrap_servers(), "topic: readings");
+    terminal.wait_for("Ctrl-C drains and ends");
+    terminal.wait_for_row("running", "0");
+    {
+        // It takes its port again, and ends this process when it cannot.
+        let _no_copy = no_forks();
+        kafka.broker_down(1).expect("the broker goes");
+    }
+    publish(broker, "readings/saw", 20);
+    terminal.wait_for_row("running", "20");
+    terminal.press_ctrl_c();
+    terminal.wait_for("Waiting for 20 messages to be confirmed by Kafka ... Ctrl-C gives up");
+    terminal.press_ctrl_c();
+    let (shown, code) = terminal.end();
+    let last = "20 messages not confirmed by Kafka: still at the MQTT broker, to be sent again.";
+    assert!(code == Some(2) && shown.contains(last), "{code:?}: {shown}");
+}
+
+#[test]
+fn on_a_terminal_ctrl_c_ends_when_nothing_waits() {
+    let (broker, kafka) = (broker(), kafka());
+    let mut terminal = Terminal::start(broker, &kafka.bootstrap_servers(), "topic: readings");
+    terminal.wait_for_row("running", "0");
+    terminal.press_ctrl_c();
+    let (shown, code) = terminal.end();
+    assert!(
+        code == Some(0) && shown.contains("Drained: every message received is accounted for."),
+        "{code:?}: {shown}"
     );
 }
 

@@ -4,6 +4,7 @@
 //! string, list and map has a bound, since the API server reckons the cost of CEL rules from the bounds.
 
 mod broker;
+mod grants;
 pub(crate) mod patterns;
 mod route;
 mod security;
@@ -15,6 +16,10 @@ pub use broker::{
     BrokerAuth, BrokerTls, MqttBroker, MqttBrokerSpec, ProtocolVersion, Session, SharedSubscriptions,
     TokenAuth,
 };
+pub use grants::{
+    AllowedRoutes, FromNamespaces, LabelDemand, LabelOperator, Labels, NAMESPACE_NAME_LABEL,
+    NamespaceSelector, RouteNamespaces,
+};
 pub use route::{
     Compression, DeadLetter, ErrorAction, KafkaDestination, KafkaSource, MqttDestination, MqttSource,
     NoMatchingSubscribers, OnError, Ordering, Payload, PayloadFormat, PodMetadata, PodSpec, PodTemplate,
@@ -22,10 +27,11 @@ pub use route::{
     Timeouts, Toleration, TolerationOperator, TopicRoute, TopicRouteSpec, WorkerPods,
 };
 pub use security::{BasicAuth, CertificateSource, ClientCertificate, KeyRef, SystemRoots};
-pub use shared::{ObjectRef, SecretRef};
+pub use shared::{ObjectRef, Reference, SecretRef};
 pub use sink::{
-    Create, Growth, GrowthPolicy, KafkaSink, KafkaSinkSpec, KafkaTls, KeyRemap, LIBRDKAFKA_SETTINGS,
-    OAuthBearer, Sasl, SaslMechanism, ServiceAccountToken, TopicPolicy, WatchedGroup,
+    ClientCredentials, Create, EndpointTls, Growth, GrowthPolicy, KafkaSink, KafkaSinkSpec, KafkaTls,
+    KeyRemap, LIBRDKAFKA_SETTINGS, OAuthBearer, Sasl, SaslMechanism, ServiceAccountToken, TopicPolicy,
+    WatchedGroup,
 };
 pub use status::{
     BrokerCapabilities, ConsumerCounts, KafkaSinkStatus, LaneCounts, LedgerStatus, MqttBrokerStatus,

@@ -2,7 +2,7 @@
 
 use millrace_mapping::{Filter, Template, TopicPattern};
 
-use crate::api::{Named, TopicRoute};
+use crate::api::{Reference, TopicRoute};
 
 /// The other routes of a cycle that `route` closes: what it writes is read by the first, and so on, and what the last one
 /// writes is read by `route`. `None` if it closes none.
@@ -31,8 +31,11 @@ pub fn cycle<'r>(route: &'r TopicRoute, others: &[&'r TopicRoute]) -> Option<Vec
 
 /// Whether `reader` may read what `writer` writes: they meet at one MqttBroker or KafkaSink, and topics overlap.
 fn feeds(writer: &TopicRoute, reader: &TopicRoute) -> bool {
-    writer.namespace() == reader.namespace()
-        && (feeds_through_kafka(writer, reader) || feeds_through_mqtt(writer, reader))
+    feeds_through_kafka(writer, reader) || feeds_through_mqtt(writer, reader)
+}
+
+fn meet(one: Option<Reference<'_>>, other: Option<Reference<'_>>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| one.is_as(&other))
 }
 
 /// Dead letters count: they are as good as any record to the route that reads them.
@@ -44,12 +47,8 @@ fn feeds_through_kafka(writer: &TopicRoute, reader: &TopicRoute) -> bool {
     let mut written = to.map_or_else(Vec::new, |to| kafka_topics(&to.topic, &to.allowed_topics));
     let dead_letter = writer.spec.on_error.dead_letter.as_ref();
     written.extend(dead_letter.and_then(|letter| TopicPattern::parse(&letter.topic).ok()));
-    let meet = writer
-        .spec
-        .sink_ref()
-        .is_some_and(|(_, sink)| *sink == from.sink_ref);
     let is_read = |pattern: &TopicPattern| from.topics.iter().any(|topic| pattern.matches(topic));
-    meet && written.iter().any(is_read)
+    meet(writer.sink_ref(), reader.sink_ref()) && written.iter().any(is_read)
 }
 
 fn feeds_through_mqtt(writer: &TopicRoute, reader: &TopicRoute) -> bool {
@@ -59,7 +58,8 @@ fn feeds_through_mqtt(writer: &TopicRoute, reader: &TopicRoute) -> bool {
     let written = mqtt_topics(&to.topic, &to.allowed_topics);
     let filters = from.subscriptions.iter();
     let mut read = filters.filter_map(|subscription| Filter::parse(&subscription.filter).ok());
-    to.broker_ref == from.broker_ref && read.any(|read| written.iter().any(|written| written.overlaps(&read)))
+    meet(writer.broker_ref(), reader.broker_ref())
+        && read.any(|read| written.iter().any(|written| written.overlaps(&read)))
 }
 
 /// The Kafka topics that a template can become.

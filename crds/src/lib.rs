@@ -32,8 +32,8 @@ pub use api::{KafkaSink, MqttBroker, TopicRoute};
 pub use feeds::cycle;
 pub use places::{Key, Place, broker_places, sink_places};
 pub use render::{
-    RenderError, RenderOptions, SessionSource, broker_document, document, group, known_topics, session_id,
-    shares_group, sink_document, written_topic,
+    RenderError, RenderOptions, SessionSource, broker_document, document, group, known_topics, name_at,
+    session_id, shares_group, sink_document, written_topic,
 };
 pub use schema::{CRD_VERSION, CRD_VERSION_ANNOTATION, SchemaError, crd_files, crd_yaml, crds};
 pub use validate::{Finding, ManifestFile, Objects, Report, Severity, validate};

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::api::{BasicAuth, CertificateSource, ClientCertificate, KafkaSink, MqttBroker, Named, SecretRef};
+use crate::api::{
+    BasicAuth, CertificateSource, ClientCertificate, ClientCredentials, KafkaSink, MqttBroker, Named,
+    SecretRef,
+};
 use crate::units::GepDuration;
 
 /// Where a value is.
@@ -19,6 +22,17 @@ pub enum Place<'a> {
         /// How long it is valid, in seconds.
         expiration_seconds: u32,
     },
+}
+
+impl<'a> Place<'a> {
+    /// The same in another namespace.
+    pub fn within(self, namespace: &'a str) -> Self {
+        match self {
+            Self::Secret(key) => Self::Secret(Key { namespace, ..key }),
+            Self::ConfigMap(key) => Self::ConfigMap(Key { namespace, ..key }),
+            Self::Token { .. } => self,
+        }
+    }
 }
 
 /// One key of an object.
@@ -62,6 +76,7 @@ pub(crate) fn of_broker(broker: &MqttBroker) -> Vec<(String, Place<'_>)> {
     }));
     places.extend(of_tls(
         namespace,
+        "spec.tls",
         tls.and_then(|tls| tls.ca.as_ref()),
         tls.and_then(|tls| tls.client_certificate.as_ref()),
     ));
@@ -74,7 +89,8 @@ pub(crate) fn of_sink(sink: &KafkaSink) -> Vec<(String, Place<'_>)> {
     let sasl = sink.spec.sasl.as_ref();
     let basic = sasl.and_then(|sasl| sasl.basic.as_ref());
     let bearer = sasl.and_then(|sasl| sasl.oauth_bearer.as_ref());
-    let token = bearer.map(|bearer| &bearer.token);
+    let token = bearer.and_then(|bearer| bearer.token.as_ref());
+    let client = bearer.and_then(|bearer| bearer.client_credentials.as_ref());
     let tls = sink.spec.tls.as_ref();
     let mut places = Vec::new();
     places.extend(
@@ -86,8 +102,14 @@ pub(crate) fn of_sink(sink: &KafkaSink) -> Vec<(String, Place<'_>)> {
         let place = self::token(&token.audience, &token.expiration);
         ("spec.sasl.oauthBearer.token".into(), place)
     }));
+    places.extend(
+        client
+            .into_iter()
+            .flat_map(|client| of_client(namespace, "spec.sasl.oauthBearer.clientCredentials", client)),
+    );
     places.extend(of_tls(
         namespace,
+        "spec.tls",
         tls.and_then(|tls| tls.ca.as_ref()),
         tls.and_then(|tls| tls.client_certificate.as_ref()),
     ));
@@ -104,14 +126,27 @@ fn of_basic<'a>(namespace: &'a str, field: &str, basic: &'a BasicAuth) -> Vec<(S
     username.into_iter().chain([password]).collect()
 }
 
+fn of_client<'a>(namespace: &'a str, field: &str, client: &'a ClientCredentials) -> Vec<(String, Place<'a>)> {
+    let id = client.client_id.is_none().then(|| {
+        let place = secret(namespace, &client.secret_ref, client.client_id_key());
+        (format!("{field}.clientIdKey"), place)
+    });
+    let of_secret = secret(namespace, &client.secret_ref, &client.client_secret_key);
+    let of_secret = (format!("{field}.clientSecretKey"), of_secret);
+    let ca = client.tls.as_ref().and_then(|tls| tls.ca.as_ref());
+    let of_tls = of_tls(namespace, &format!("{field}.tls"), ca, None);
+    id.into_iter().chain([of_secret]).chain(of_tls).collect()
+}
+
 fn of_tls<'a>(
     namespace: &'a str,
+    above: &str,
     ca: Option<&'a CertificateSource>,
     client: Option<&'a ClientCertificate>,
 ) -> Vec<(String, Place<'a>)> {
     let mut places = Vec::new();
     if let Some((field, place)) = ca.and_then(|ca| certificates(namespace, ca)) {
-        places.push((format!("spec.tls.ca.{field}.key"), place));
+        places.push((format!("{above}.ca.{field}.key"), place));
     }
     if let Some(client) = client {
         for (field, key) in [
@@ -119,7 +154,7 @@ fn of_tls<'a>(
             ("privateKeyKey", &client.private_key_key),
         ] {
             let place = secret(namespace, &client.secret_ref, key);
-            places.push((format!("spec.tls.clientCertificate.{field}"), place));
+            places.push((format!("{above}.clientCertificate.{field}"), place));
         }
     }
     places

@@ -58,6 +58,12 @@ pub fn document(
     options: &RenderOptions<'_>,
 ) -> Result<contract::AnyDocument, RenderError> {
     let fields = Fields::of(route);
+    // Workers are given what is in their own namespace, wherever the objects are that name it.
+    let within = |place: &Place<'_>| (options.places)(&place.within(route.namespace()));
+    let options = &RenderOptions {
+        places: &within,
+        ..*options
+    };
     let settings = |sink, consumer| {
         Ok(contract::Settings {
             version: contract::VERSION,
@@ -114,7 +120,7 @@ fn survey_document(route: &TopicRoute, sink: &KafkaSink) -> contract::survey::Su
     let status = sink.status.as_ref();
     let watches = status
         .and_then(|status| status.watched_by.as_deref())
-        .is_none_or(|watcher| watcher == route.name());
+        .is_none_or(|watcher| watcher == name_at(route, sink));
     let groups = sink.spec.watched_groups.iter().filter(|_| watches);
     let known = known_topics(route);
     let patterns: Vec<TopicPattern> = route
@@ -143,6 +149,15 @@ fn survey_document(route: &TopicRoute, sink: &KafkaSink) -> contract::survey::Su
     }
 }
 
+/// What a route is called in the status of its sink: its name, with the namespace before it if that is another than the
+/// sink's.
+pub fn name_at(route: &TopicRoute, sink: &KafkaSink) -> String {
+    match route.namespace() == sink.namespace() {
+        true => route.name().to_owned(),
+        false => format!("{}/{}", route.namespace(), route.name()),
+    }
+}
+
 /// The consumer group of a route from Kafka.
 pub fn group(route: &TopicRoute) -> Option<String> {
     let from = route.spec.from.kafka.as_ref()?;
@@ -152,9 +167,9 @@ pub fn group(route: &TopicRoute) -> Option<String> {
 
 /// Whether two routes from Kafka would share the records of one consumer group.
 pub fn shares_group(one: &TopicRoute, other: &TopicRoute) -> bool {
-    let sink = |route: &TopicRoute| route.spec.sink_ref().map(|(_, sink)| sink.name.clone());
     let own = group(one);
-    own.is_some() && one.namespace() == other.namespace() && sink(one) == sink(other) && own == group(other)
+    let sinks = one.sink_ref().zip(other.sink_ref());
+    own.is_some() && own == group(other) && sinks.is_some_and(|(one, other)| one.is_as(&other))
 }
 
 fn consumer_document(route: &TopicRoute, from: &KafkaSource) -> contract::Consumer {
@@ -254,6 +269,7 @@ pub fn broker_document(
     let keep_alive = fields.seconds("spec.session.keepAlive", &session.keep_alive)?;
     Ok(contract::Broker {
         urls: spec.urls.iter().map(|url| security::complete(url)).collect(),
+        failback_ms: contract::FAILBACK_MS,
         tls: spec
             .tls
             .as_ref()

@@ -20,10 +20,11 @@ mod yaml;
 
 use std::sync::LazyLock;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::api::{KafkaSink, MqttBroker, TopicRoute};
+use crate::api::{KafkaSink, Labels, MqttBroker, TopicRoute};
 use kinds::{Found, Identity, Kinds};
 use path::FieldPath;
 pub use report::{Finding, ManifestFile, Objects, Report, Severity};
@@ -32,8 +33,8 @@ pub use report::{Finding, ManifestFile, Objects, Report, Severity};
 /// expressions, and what the objects say of each other.
 ///
 /// Never panics and does no I/O. An object with an error is reported and left out of [`Report::objects`]; the
-/// others are still checked. Secrets are read for their keys; their values are never shown. Objects of other kinds
-/// are ignored with a warning.
+/// others are still checked. Secrets are read for their keys; their values are never shown. Namespaces are read for
+/// their labels. Objects of other kinds are ignored with a warning.
 pub fn validate(files: &[ManifestFile]) -> Report {
     // To make them takes longer than most files take.
     static KINDS: LazyLock<Kinds> = LazyLock::new(Kinds::new);
@@ -89,6 +90,8 @@ enum Object {
     Route(Box<TopicRoute>),
     /// A Secret or ConfigMap.
     Keys(Value),
+    /// A Namespace: its labels.
+    Namespace(Labels),
     /// Not one of these, or not readable as such.
     Unknown,
 }
@@ -153,6 +156,11 @@ impl<'f> Manifest<'f> {
             Found::Ours(kind) => kind,
             Found::Keys => {
                 self.object = Object::Keys(value);
+                return;
+            }
+            Found::Namespace => {
+                let labels = Labels::deserialize(&value["metadata"]["labels"]);
+                self.object = Object::Namespace(labels.unwrap_or_default());
                 return;
             }
             Found::Foreign => {
@@ -257,7 +265,7 @@ impl Object {
             Self::Broker(broker) => objects.brokers.push(*broker),
             Self::Sink(sink) => objects.sinks.push(*sink),
             Self::Route(route) => objects.routes.push(*route),
-            Self::Keys(_) | Self::Unknown => {}
+            Self::Keys(_) | Self::Namespace(_) | Self::Unknown => {}
         }
     }
 }

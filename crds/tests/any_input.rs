@@ -16,6 +16,7 @@ fn texts() -> Vec<String> {
         "../examples/plant.yaml",
         "../examples/basic-auth.yaml",
         "../examples/secured.yaml",
+        "../examples/tokens.yaml",
         "tests/valid/bounds.yaml",
     ]
     .map(|file| std::fs::read_to_string(folder.join(file)).unwrap())

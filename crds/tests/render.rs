@@ -286,7 +286,16 @@ fn the_places_of_objects_are_those_that_their_documents_name() {
         "  tls:\n    ca: {configMap",
         "  auth: {basic: {secretRef: {name: login}}}\n  tls:\n    ca: {configMap",
     );
-    for (text, count) in [(secured, 5), (with_token, 6), (with_login, 7)] {
+    let with_client = std::fs::read_to_string("../examples/tokens.yaml").unwrap();
+    let with_all_of_a_client = with_client.replace("clientId: bridge", "clientIdKey: id");
+    assert!(with_all_of_a_client != with_client);
+    for (text, count) in [
+        (secured, 5),
+        (with_token, 6),
+        (with_login, 7),
+        (with_client, 3),
+        (with_all_of_a_client, 4),
+    ] {
         let objects = objects(&text);
         let route = &objects.routes[0];
         let (broker, sink) = (objects.broker_of(route).unwrap(), objects.sink_of(route).unwrap());

@@ -130,9 +130,72 @@ fn each_rule_breaks_where_it_should() {
         (
             "KafkaSink",
             sink(),
+            "/spec/sasl",
+            json!({"mechanism": "OAUTHBEARER", "oauthBearer": {}}),
+            "one source of tokens",
+        ),
+        (
+            "KafkaSink",
+            sink(),
+            "/spec/sasl",
+            json!({"mechanism": "OAUTHBEARER", "oauthBearer": {"clientCredentials": {
+                "tokenEndpointUrl": "https://idp.example/token", "secretRef": {"name": "client"},
+                "clientId": "bridge", "clientIdKey": "id",
+            }}}),
+            "two client ids",
+        ),
+        (
+            "KafkaSink",
+            sink(),
             "/spec/librdkafka",
             json!({"acks": "1"}),
             "a setting that is not taken",
+        ),
+        (
+            "KafkaSink",
+            sink(),
+            "/spec/topics",
+            json!([{"pattern": "a*", "partitions": 12, "growth": {"policy": "Grow", "max": 6}}]),
+            "growth.max is less than partitions",
+        ),
+        (
+            "MqttBroker",
+            broker(),
+            "/spec/allowedRoutes",
+            json!({"namespaces": {"from": "Selector"}}),
+            "needs a selector",
+        ),
+        (
+            "MqttBroker",
+            broker(),
+            "/spec/allowedRoutes",
+            json!({"namespaces": {"from": "All", "selector": {"matchLabels": {"site": "a"}}}}),
+            "remove `selector`",
+        ),
+        (
+            "KafkaSink",
+            sink(),
+            "/spec/allowedRoutes",
+            json!({"namespaces": {"from": "Selector", "selector": {}}}),
+            "selects every namespace",
+        ),
+        (
+            "KafkaSink",
+            sink(),
+            "/spec/allowedRoutes",
+            json!({"namespaces": {"from": "Selector", "selector": {
+                "matchExpressions": [{"key": "site", "operator": "NotIn"}],
+            }}}),
+            "write `values`",
+        ),
+        (
+            "KafkaSink",
+            sink(),
+            "/spec/allowedRoutes",
+            json!({"namespaces": {"from": "Selector", "selector": {
+                "matchExpressions": [{"key": "site", "operator": "Exists", "values": ["a"]}],
+            }}}),
+            "remove `values`",
         ),
         ("TopicRoute", route(), "/spec/from", json!({}), "exactly one of"),
         (

@@ -18,6 +18,7 @@ mod plant;
 mod release;
 mod route;
 mod sessions;
+mod sight;
 mod workers;
 
 pub use brokers::{BROKERS, Brokers, Mqtt};
@@ -29,7 +30,8 @@ pub use plant::{Plant, RATE, login};
 pub use release::{OperatorAway, Release, SYSTEM, helm};
 pub use route::{Manifests, RouteHandle};
 pub use sessions::{end_session, has_session};
-pub use workers::{Process, are_ready, docker, kill_worker, node_of, wait_restarted};
+pub use sight::{all_that_is_seen, sightings};
+pub use workers::{Confinement, Process, are_ready, docker, kill_worker, node_of, wait_restarted};
 
 use std::time::Duration;
 

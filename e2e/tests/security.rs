@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use millrace_e2e::{
-    Brokers, Manifests, Namespace, Release, RouteHandle, SOON, SYSTEM, kill_worker, kubectl, login,
-    try_kubectl, wait_restarted,
+    Brokers, Confinement, Manifests, Namespace, Process, Release, RouteHandle, SOON, SYSTEM,
+    all_that_is_seen, kill_worker, kubectl, login, try_kubectl, wait_restarted,
 };
 use millrace_testkit::{Publisher, wait_until};
 
@@ -78,6 +78,22 @@ fn all_pods_run_where_only_restricted_ones_may_and_only_the_operator_has_a_token
     namespace.apply(&Manifests::new("restricted").yaml());
     let route = RouteHandle::new(&namespace, "restricted");
     route.wait_ready();
+    // The kernel's word for it; e2e/tests/image.rs shows that another could be seen.
+    let workers = route.pods().into_iter().map(|pod| (namespace.name(), pod));
+    let operators = operator.iter().map(|pod| {
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        (SYSTEM, format!("pod/{name}"))
+    });
+    for (namespace, pod) in workers.chain(operators) {
+        let confinement = Process::of(namespace, &pod).confinement();
+        let expected = Confinement {
+            users: vec![65532; 4],
+            capabilities: 0,
+            no_new_privileges: true,
+            writable_root: false,
+        };
+        assert_eq!(confinement, expected, "{pod}");
+    }
     for component in ["worker", "probe"] {
         let pods = pods(namespace.name(), component);
         assert!(!pods.is_empty(), "there is a {component}");
@@ -94,57 +110,13 @@ fn all_pods_run_where_only_restricted_ones_may_and_only_the_operator_has_a_token
     wait_until(SOON, "the route to be gone", || route.get().is_none());
 }
 
-/// All that can be read in a namespace, with where it was read: objects of all kinds but Secrets, what is said of them,
-/// logs of this and of the previous start, and what processes serve.
-fn all_that_is_seen(namespace: &str) -> Vec<(String, String)> {
-    let kinds = kubectl(&["api-resources", "--namespaced", "--verbs=list", "-o", "name"]);
-    let kinds: Vec<&str> = kinds.lines().filter(|kind| *kind != "secrets").collect();
-    assert!(kinds.len() > 20, "{kinds:?}");
-    let mut commands = vec![
-        format!("get {} -o yaml", kinds.join(",")),
-        "describe all,mqttbrokers,kafkasinks,topicroutes".to_owned(),
-    ];
-    let pods = kubectl(&["get", "pods", "-n", namespace, "-o", "name"]);
-    for pod in pods.lines() {
-        commands.push(format!("logs {pod} --all-containers"));
-        commands.push(format!("logs {pod} --all-containers --previous"));
-        let name = pod.trim_start_matches("pod/");
-        for page in ["status", "metrics"] {
-            commands.push(format!(
-                "get --raw /api/v1/namespaces/{namespace}/pods/{name}:9090/proxy/{page}"
-            ));
-        }
-    }
-    let seen = commands.into_iter().map(|command| {
-        let words: Vec<&str> = ["-n", namespace].into_iter().chain(command.split(' ')).collect();
-        // Not every pod was started twice, or serves something.
-        let text = try_kubectl(&words).unwrap_or_else(|error| error);
-        (format!("{namespace}: kubectl {command}"), text)
-    });
-    seen.collect()
-}
-
-/// Where the canary was seen, however it is spelled.
+/// Where the canary was seen; Secrets have it in Base64.
 fn sightings(seen: &[(String, String)]) -> Vec<&str> {
-    let join = |separator: &str, each: fn(&u8) -> String| {
-        CANARY
-            .as_bytes()
-            .iter()
-            .map(each)
-            .collect::<Vec<_>>()
-            .join(separator)
-    };
-    let spellings = [
-        CANARY.to_owned(),
-        // Base64.
-        "Y2FuYXJ5LTV1cDNyLXMzY3Iz".to_owned(),
-        join(", ", u8::to_string),
-        join("", |byte| format!("{byte:02x}")),
-        join(" ", |byte| format!("{byte:02x}")),
-    ];
-    let is_in = |text: &str| spellings.iter().any(|spelling| text.contains(spelling));
-    let seen = seen.iter().filter(|(_, text)| is_in(text));
-    seen.map(|(place, _)| place.as_str()).collect()
+    let spellings = [CANARY, "Y2FuYXJ5LTV1cDNyLXMzY3Iz"];
+    spellings
+        .into_iter()
+        .flat_map(|spelling| millrace_e2e::sightings(seen, spelling))
+        .collect()
 }
 
 /// A pod that shows the canary in its arguments and its log.

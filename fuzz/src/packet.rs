@@ -97,14 +97,7 @@ fn mappers() -> Vec<Mapper> {
             "{size(message.levels)}{size(message.user)}".to_owned(),
         )]
         .into(),
-        propagate: vec![
-            Propagate::Topic,
-            Propagate::Qos,
-            Propagate::ContentType,
-            Propagate::ResponseTopic,
-            Propagate::CorrelationData,
-            Propagate::UserProperties,
-        ],
+        propagate: Propagate::ALL.to_vec(),
         value: Some("[payload, message]".to_owned()),
     };
     let formats = [PayloadFormat::Bytes, PayloadFormat::Text, PayloadFormat::Json];

@@ -15,6 +15,7 @@ mod real;
 mod scenes {
     mod crash;
     mod invalid;
+    mod kubectl;
     mod many_routes;
     mod sequences;
 

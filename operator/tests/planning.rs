@@ -169,6 +169,7 @@ impl Cluster {
             route: Arc::clone(route),
             broker: Some(Arc::clone(&self.broker)),
             sink: Some(Arc::clone(&self.sink)),
+            labels: None,
             others: Vec::new(),
             uptake: Default::default(),
             is_impatient: false,
@@ -288,4 +289,35 @@ fn a_change_costs_what_it_changes() {
     });
     eprintln!("one of 10 routes: {of_few:?}; one of {ROUTES}: {of_many:?}; all {ROUTES}: {all:?}");
     assert!(of_many < of_few * 2, "{of_many:?} {of_few:?}");
+}
+
+/// Draining nodes takes one worker at a time, and the loss of a node no more than its share.
+#[test]
+fn workers_are_spread_over_nodes_and_one_at_a_time_may_be_taken_away() {
+    let cluster = Cluster::with(1);
+    let plan = cluster.plan(&cluster.routes[0]).unwrap();
+    let child = |kind: ChildKind| -> Value {
+        let child = plan.children.iter().find(|child| child.kind == kind).unwrap();
+        serde_json::from_str(child.body.get()).unwrap()
+    };
+    let (budget, set) = (
+        child(ChildKind::PodDisruptionBudget),
+        child(ChildKind::StatefulSet),
+    );
+    let workers = &set["spec"]["selector"];
+    assert_eq!(budget["spec"]["selector"], *workers);
+    assert_eq!(budget["spec"]["maxUnavailable"], 1);
+    assert_eq!(budget["spec"]["unhealthyPodEvictionPolicy"], "AlwaysAllow");
+    let spread = &set["spec"]["template"]["spec"]["topologySpreadConstraints"];
+    let expected = json!([{
+        "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": workers,
+    }]);
+    assert_eq!(*spread, expected);
+    for (label, value) in workers["matchLabels"].as_object().unwrap() {
+        assert_eq!(
+            set["spec"]["template"]["metadata"]["labels"][label], *value,
+            "{label}"
+        );
+    }
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use millrace_contract::survey::Survey;
 use millrace_contract::{
-    Broker, Compression, Consumer, Document, ErrorAction, Lanes, Live, LiveToMqtt, Mapping, OnError,
-    Ordering, PayloadFormat, Producer, ProtocolVersion, Publishing, RouteId, Settings, SharedSubscriptions,
-    Sink, Source, Start, Subscription, Timeouts, VERSION,
+    Broker, Compression, Consumer, Document, ErrorAction, FAILBACK_MS, Lanes, Live, LiveToMqtt, Mapping,
+    OnError, Ordering, PayloadFormat, Producer, ProtocolVersion, Publishing, RouteId, Settings,
+    SharedSubscriptions, Sink, Source, Start, Subscription, Timeouts, VERSION,
 };
 
 /// The sites of the benchmark, each a Kafka topic.
@@ -114,6 +114,7 @@ fn settings(mqtt_port: u16, bootstrap: &str, linger_ms: u64, compression: Compre
             session_expiry_seconds: 3600,
             keep_alive_seconds: 30,
             receive_maximum: RECEIVE_MAXIMUM,
+            failback_ms: FAILBACK_MS,
             shared_subscriptions: SharedSubscriptions::Auto,
         },
         sink: Sink {

@@ -91,7 +91,7 @@ impl Site {
         self.measure(lab, &mosquitto, bridge, rate, subject, timing)
     }
 
-    /// One run of the worker, with TLS at both ends, or as the contender without.
+    /// One run of the worker: with TLS at both ends, or without where it is to be compared with that.
     pub(super) fn run_with_tls(
         &self,
         lab: &Lab,

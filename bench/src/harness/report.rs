@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::cases::{Bound, Case, Row};
+use super::cases::{Bound, Case, Columns, Ratio, Row};
 use super::sample::{Metric, Sample, Subject};
 use crate::stats::Spread;
 use crate::table;
@@ -15,9 +15,11 @@ pub struct Outcome {
     pub name: &'static str,
     /// What it is.
     pub about: &'static str,
+    /// What is compared.
+    pub columns: Columns,
     /// Its figures.
     pub figures: Vec<Figure>,
-    /// What must not happen and did, in runs of the worker.
+    /// What must not happen and did, in runs of the product.
     pub violations: Vec<String>,
     /// All runs, in order.
     pub samples: Vec<Sample>,
@@ -31,13 +33,13 @@ pub struct Figure {
     pub metric: Metric,
     /// What the worker's median must be.
     pub bound: Bound,
-    /// What the median ratio must be at least.
-    pub least_ratio: Option<f64>,
+    /// What the median ratio must be.
+    pub ratio_bound: Bound,
     /// The worker's. `None`: no run gave it.
     pub worker: Option<Spread>,
     /// The contender's.
     pub contender: Option<Spread>,
-    /// How many times better the worker is, run by run.
+    /// Of worker and contender, run by run.
     pub ratio: Option<Spread>,
     /// Whether all that is asked for holds.
     pub holds: bool,
@@ -46,15 +48,19 @@ pub struct Figure {
 impl Outcome {
     /// Judges the runs of a case.
     pub fn new(case: &Case, samples: Vec<Sample>) -> Self {
-        let figures = case.rows.iter().map(|row| figure(row, &samples)).collect();
+        let figures = case.rows.iter();
+        let figures = figures
+            .map(|row| figure(row, case.columns.ratio, &samples))
+            .collect();
         let violations = samples
             .iter()
-            .filter(|sample| sample.subject == Subject::Worker)
+            .filter(|sample| case.columns.is_product(sample.subject))
             .flat_map(|sample| sample.violations.iter().cloned())
             .collect();
         Self {
             name: case.name,
             about: case.about,
+            columns: case.columns,
             figures,
             violations,
             samples,
@@ -67,7 +73,7 @@ impl Outcome {
     }
 }
 
-fn figure(row: &Row, samples: &[Sample]) -> Figure {
+fn figure(row: &Row, says: Ratio, samples: &[Sample]) -> Figure {
     let values = |subject| -> Vec<f64> {
         samples
             .iter()
@@ -79,17 +85,19 @@ fn figure(row: &Row, samples: &[Sample]) -> Figure {
     let ratios: Vec<f64> = ours
         .iter()
         .zip(&theirs)
-        .map(|(our, their)| row.metric.ratio(*our, *their))
+        .map(|(our, their)| match says {
+            Ratio::Better => row.metric.ratio(*our, *their),
+            Ratio::Cost => row.metric.cost(*our, *their),
+        })
         .collect();
     let (worker, ratio) = (Spread::of(&ours), Spread::of(&ratios));
     let in_bound = worker.is_some_and(|spread| row.bound.holds(spread.median));
-    let far_enough = row
-        .ratio
-        .is_none_or(|least| ratio.is_some_and(|spread| spread.median >= least));
+    let is_asked = row.ratio != Bound::Shown;
+    let far_enough = !is_asked || ratio.is_some_and(|spread| row.ratio.holds(spread.median));
     Figure {
         metric: row.metric,
         bound: row.bound,
-        least_ratio: row.ratio,
+        ratio_bound: row.ratio,
         worker,
         contender: Spread::of(&theirs),
         ratio,
@@ -97,26 +105,11 @@ fn figure(row: &Row, samples: &[Sample]) -> Figure {
     }
 }
 
-/// The table of all outcomes, with the violations below.
+/// A table of the outcomes for each kind of comparison, with the violations below.
 pub fn render(outcomes: &[Outcome]) -> String {
-    let heads = [
-        "case",
-        "figure",
-        "target",
-        "bridge-worker",
-        "min..max",
-        "contender",
-        "min..max",
-        "ratio",
-        "ok",
-    ];
-    let mut rows = Vec::new();
-    for outcome in outcomes {
-        for (index, figure) in outcome.figures.iter().enumerate() {
-            rows.push(cells(if index == 0 { outcome.about } else { "" }, figure));
-        }
-    }
-    let mut text = table::render(&heads, &rows);
+    let tables = outcomes.chunk_by(|one, other| one.columns == other.columns);
+    let tables: Vec<String> = tables.map(table_of).collect();
+    let mut text = tables.join("\n");
     for outcome in outcomes {
         for violation in &outcome.violations {
             text.push_str(&format!("\n{}: {violation}", outcome.name));
@@ -125,19 +118,49 @@ pub fn render(outcomes: &[Outcome]) -> String {
     text
 }
 
+/// Of outcomes that compare the same.
+fn table_of(outcomes: &[Outcome]) -> String {
+    let Some(columns) = outcomes.first().map(|outcome| outcome.columns) else {
+        return String::new();
+    };
+    let heads = [
+        "case",
+        "figure",
+        "target",
+        columns.first,
+        "min..max",
+        columns.second,
+        "min..max",
+        match columns.ratio {
+            Ratio::Better => "times better",
+            Ratio::Cost => "ratio",
+        },
+        "ok",
+    ];
+    let mut rows = Vec::new();
+    for outcome in outcomes {
+        for (index, figure) in outcome.figures.iter().enumerate() {
+            rows.push(cells(if index == 0 { outcome.about } else { "" }, figure));
+        }
+    }
+    table::render(&heads, &rows)
+}
+
 fn cells(about: &str, figure: &Figure) -> Vec<String> {
     let digits = figure.metric.digits();
     let number = |value: f64| format!("{value:.digits$}");
-    let target = match figure.bound {
-        Bound::AtMost(limit) => format!("<= {}", number(limit)),
-        Bound::AtLeast(limit) => format!(">= {}", number(limit)),
-        Bound::Shown => String::new(),
+    let bound = match figure.bound {
+        Bound::AtMost(limit) => Some(format!("<= {}", number(limit))),
+        Bound::AtLeast(limit) => Some(format!(">= {}", number(limit))),
+        Bound::Shown => None,
     };
-    let target = match figure.least_ratio {
-        Some(least) => format!("{target}, {least:.0}x"),
-        None => target,
+    let ratio_bound = match figure.ratio_bound {
+        Bound::AtMost(limit) => Some(format!("<= {limit}x")),
+        Bound::AtLeast(limit) => Some(format!(">= {limit}x")),
+        Bound::Shown => None,
     };
-    let asked = figure.bound != Bound::Shown || figure.least_ratio.is_some();
+    let targets: Vec<String> = bound.into_iter().chain(ratio_bound).collect();
+    let (target, asked) = (targets.join(", "), !targets.is_empty());
     let spread = |spread: Option<Spread>| match spread {
         Some(s) => [number(s.median), format!("{}..{}", number(s.min), number(s.max))],
         None => [String::from("-"), String::new()],
@@ -145,7 +168,7 @@ fn cells(about: &str, figure: &Figure) -> Vec<String> {
     let ([ours, our_range], [theirs, their_range]) = (spread(figure.worker), spread(figure.contender));
     let ratio = figure
         .ratio
-        .map_or_else(String::new, |s| format!("{:.1}x", s.median));
+        .map_or_else(String::new, |s| format!("{:.2}x", s.median));
     let verdict = match (asked, figure.holds) {
         (false, _) => "",
         (true, true) => "yes",
@@ -223,6 +246,27 @@ mod tests {
         let failed = outcome(0.1, 7.0, &["1 acks out of order"]);
         assert!(!failed.holds());
         assert!(render(&[failed]).ends_with("100b: 1 acks out of order"));
+    }
+
+    #[test]
+    fn what_tls_costs_is_said_as_that_and_bounded() {
+        let tls = || {
+            cases::all(true)
+                .into_iter()
+                .find(|case| case.name == "tls")
+                .unwrap()
+        };
+        let cost = |with, without| {
+            let samples = vec![sample(Subject::Worker, with), sample(Subject::Contender, without)];
+            Outcome::new(&tls(), samples)
+        };
+        assert!(cost(8.0, 5.0).holds());
+        assert!(!cost(8.1, 5.0).holds());
+        let text = render(&[cost(7.5, 5.0)]);
+        for said in ["TLS at both ends", "without TLS", "<= 1.6x", "1.50x"] {
+            assert!(text.contains(said), "{said}: {text}");
+        }
+        assert!(!text.contains("contender"), "{text}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::stats::Percentiles;
 pub enum Subject {
     /// `bridge-worker`.
     Worker,
-    /// The straightforward bridge.
+    /// What it is compared with: the straightforward bridge, where a case names nothing else.
     Contender,
 }
 
@@ -102,6 +102,11 @@ impl Metric {
             Self::P99Millis => sample.latency_us.p99 as f64 / 1000.0,
         };
         value.is_finite().then_some(value)
+    }
+
+    /// How many times what `theirs` costs `ours` does.
+    pub fn cost(self, ours: f64, theirs: f64) -> f64 {
+        1.0 / self.ratio(ours, theirs)
     }
 
     /// How many times better `ours` is than `theirs`.
@@ -205,6 +210,12 @@ mod tests {
             sample.violations,
             ["only 1000000 of 1100000 messages/s came through"]
         );
+    }
+
+    #[test]
+    fn a_cost_above_one_is_against_the_first() {
+        assert_eq!(Metric::CpuMicros.cost(8.0, 4.0), 2.0);
+        assert_eq!(Metric::PerSecond.cost(4.0, 8.0), 2.0);
     }
 
     #[test]

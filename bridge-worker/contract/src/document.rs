@@ -172,6 +172,10 @@ pub struct RouteId {
 pub struct Broker {
     /// `mqtt`, `mqtts`, `ws` or `wss`, then `://host:port`, and a path for the last two; of one cluster, tried in order.
     pub urls: Vec<String>,
+    /// How often it is looked, while a later url is in use, whether an earlier one works again; in milliseconds. A random
+    /// part of it, at most half, is left out.
+    #[serde(default = "failback_ms", skip_serializing_if = "is_usual_failback")]
+    pub failback_ms: u64,
     /// What is trusted and shown where a url has TLS. Absent: the system's authorities, and no certificate is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
@@ -190,6 +194,17 @@ pub struct Broker {
     pub receive_maximum: u16,
     /// Whether the broker can share subscriptions.
     pub shared_subscriptions: SharedSubscriptions,
+}
+
+/// The usual [`Broker::failback_ms`]: a minute.
+pub const FAILBACK_MS: u64 = 60_000;
+
+fn failback_ms() -> u64 {
+    FAILBACK_MS
+}
+
+fn is_usual_failback(failback_ms: &u64) -> bool {
+    *failback_ms == FAILBACK_MS
 }
 
 /// Which MQTT version to speak.
@@ -361,6 +376,19 @@ pub enum Propagate {
     UserProperties,
 }
 
+impl Propagate {
+    /// Each part there is.
+    pub const ALL: [Self; 7] = [
+        Self::Topic,
+        Self::Qos,
+        Self::Retain,
+        Self::ContentType,
+        Self::ResponseTopic,
+        Self::CorrelationData,
+        Self::UserProperties,
+    ];
+}
+
 /// How to reach a Kafka cluster and how records are written there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -397,6 +425,32 @@ pub enum Sasl {
     },
     /// OAUTHBEARER with a token that somebody else renews.
     Token(Value),
+    /// OAUTHBEARER with tokens that are asked for.
+    ClientCredentials(Box<ClientCredentials>),
+}
+
+/// Where tokens are asked for, and as whom (RFC 6749, section 4.4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientCredentials {
+    /// `https://host:port/path`.
+    pub token_endpoint_url: String,
+    /// The client's id.
+    pub client_id: Value,
+    /// The client's secret.
+    pub client_secret: Value,
+    /// What the token is to allow, separated by spaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// Whom the token is to be for, where the endpoint is to be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
+    /// What Kafka is told beside the token.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extensions: BTreeMap<String, String>,
+    /// Who is trusted at the endpoint.
+    #[serde(default)]
+    pub tls: Tls,
 }
 
 /// What may be done about the topics that match a pattern.

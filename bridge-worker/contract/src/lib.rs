@@ -18,10 +18,11 @@ pub mod survey;
 
 pub use assignment::{Assignment, Heard, LaneOwner, LaneRecord, Ownership};
 pub use document::{
-    AnyDocument, Broker, ClientCertificate, Compression, Consumer, Create, Credentials, Document,
-    ErrorAction, Lanes, Live, LiveToMqtt, MAX_LANES, Mapping, NoMatchingSubscribers, OnError, Ordering,
-    PayloadFormat, Producer, Propagate, ProtocolVersion, Publishing, Retired, RouteId, Sasl, Settings,
-    SharedSubscriptions, Sink, Source, Start, Subscription, Timeouts, Tls, TopicPolicy, VERSION, Value,
+    AnyDocument, Broker, ClientCertificate, ClientCredentials, Compression, Consumer, Create, Credentials,
+    Document, ErrorAction, FAILBACK_MS, Lanes, Live, LiveToMqtt, MAX_LANES, Mapping, NoMatchingSubscribers,
+    OnError, Ordering, PayloadFormat, Producer, Propagate, ProtocolVersion, Publishing, Retired, RouteId,
+    Sasl, Settings, SharedSubscriptions, Sink, Source, Start, Subscription, Timeouts, Tls, TopicPolicy,
+    VERSION, Value,
 };
 pub use leave::{LeaveReport, NotEnded};
 pub use status::Ledger;

@@ -106,6 +106,12 @@ pub enum CertificateOf {
     KafkaClient,
     /// The first to expire of those that are trusted to have signed Kafka's.
     KafkaAuthority,
+    /// What the endpoint shows that gives tokens for Kafka.
+    TokenEndpointServer,
+    /// What is shown to that endpoint.
+    TokenEndpointClient,
+    /// The first to expire of those that are trusted to have signed that endpoint's.
+    TokenEndpointAuthority,
 }
 
 /// What a route is doing.
@@ -161,6 +167,8 @@ pub enum Reason {
     KafkaRefused,
     /// Kafka's certificate is not trusted, or it does not accept the client's, or it does not speak TLS.
     KafkaTlsFailed,
+    /// No token for Kafka can be had.
+    TokenUnavailable,
     /// A Kafka topic does not exist and may not be created.
     TopicMissing,
     /// A Kafka topic accepts records with fewer replicas than two.
@@ -200,6 +208,9 @@ pub struct LaneStatus {
     pub protocol_version: Option<String>,
     /// Whether the broker resumed the session on the last connect.
     pub session_present: bool,
+    /// Which of the broker's urls it was connected to last, without what is before the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// Connections so far.
     pub connections: u64,
     /// Messages received on this connection and not yet acknowledged.
@@ -221,6 +232,7 @@ impl LaneStatus {
             state,
             protocol_version: None,
             session_present: false,
+            address: None,
             connections: 0,
             window: 0,
             oldest_unacked_ms: None,
@@ -278,6 +290,9 @@ pub struct ConnectionStatus {
     pub protocol_version: Option<String>,
     /// Whether the broker resumed the session on the last connect.
     pub session_present: bool,
+    /// Which of the broker's urls it was connected to last, without what is before the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// Connections so far.
     pub connections: u64,
     /// Messages published and not yet answered for.
@@ -300,6 +315,7 @@ impl ConnectionStatus {
             state: ConnectionState::Connecting,
             protocol_version: None,
             session_present: false,
+            address: None,
             connections: 0,
             window: 0,
             receive_maximum: 0,

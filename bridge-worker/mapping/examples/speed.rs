@@ -35,15 +35,7 @@ fn main() {
         (
             "... and all headers",
             with(|m| {
-                m.propagate = vec![
-                    Propagate::Topic,
-                    Propagate::Qos,
-                    Propagate::Retain,
-                    Propagate::ContentType,
-                    Propagate::ResponseTopic,
-                    Propagate::CorrelationData,
-                    Propagate::UserProperties,
-                ];
+                m.propagate = Propagate::ALL.to_vec();
             }),
             PayloadFormat::Bytes,
         ),

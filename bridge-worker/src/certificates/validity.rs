@@ -53,13 +53,20 @@ impl Validity {
         self.until.saturating_sub(now) < NOTICE.as_secs().min(life / 5)
     }
 
-    pub(crate) fn status(self, of: CertificateOf) -> CertificateStatus {
+    fn status(self, of: CertificateOf) -> CertificateStatus {
         CertificateStatus {
             of,
             valid_from: self.from,
             valid_until: self.until,
         }
     }
+}
+
+/// Until when a server's certificate, a client's and an authority's are valid, of those that are known.
+pub(crate) fn statuses(of: [CertificateOf; 3], validities: [Option<Validity>; 3]) -> Vec<CertificateStatus> {
+    let all = of.into_iter().zip(validities);
+    all.filter_map(|(of, validity)| Some(validity?.status(of)))
+        .collect()
 }
 
 /// What is to be said of certificates that expire soon, or have.
@@ -98,6 +105,18 @@ fn notice(certificate: &CertificateStatus, now: u64) -> Option<Problem> {
         CertificateOf::KafkaAuthority => (
             "an authority's certificate for Kafka",
             "renew what the KafkaSink's spec.tls.ca names",
+        ),
+        CertificateOf::TokenEndpointServer => (
+            "the token endpoint's certificate",
+            "renew it at what the KafkaSink's spec.sasl.oauthBearer.clientCredentials.tokenEndpointUrl names",
+        ),
+        CertificateOf::TokenEndpointClient => (
+            "the client certificate for the token endpoint",
+            "renew what the KafkaSink's spec.sasl.oauthBearer.clientCredentials.tls.clientCertificate names",
+        ),
+        CertificateOf::TokenEndpointAuthority => (
+            "an authority's certificate for the token endpoint",
+            "renew what the KafkaSink's spec.sasl.oauthBearer.clientCredentials.tls.ca names",
         ),
     };
     let when = match left {

@@ -15,6 +15,8 @@ pub(crate) struct Peer {
     pub(crate) kind: &'static str,
     /// The field that holds its addresses.
     pub(crate) addresses: &'static str,
+    /// The field that says whom to trust there.
+    pub(crate) tls: &'static str,
     /// What to write for a name in its certificate that is not its address.
     pub(crate) other_name: &'static str,
 }
@@ -44,6 +46,7 @@ fn of_server(error: &CertificateError, peer: &Peer) -> String {
         who,
         kind,
         addresses,
+        tls,
         other_name,
     } = peer;
     match error {
@@ -57,7 +60,7 @@ fn of_server(error: &CertificateError, peer: &Peer) -> String {
         }
         CertificateError::UnknownIssuer => format!(
             "its certificate comes from an authority that is not trusted; put that authority's certificate where the \
-             {kind}'s spec.tls.ca says"
+             {kind}'s {tls}.ca says"
         ),
         CertificateError::NotValidForName => format!(
             "its certificate is for another name; use a name in it in the {kind}'s {addresses}, or {other_name}"
@@ -78,18 +81,17 @@ fn of_client(alert: AlertDescription, shows: bool, peer: &Peer) -> String {
         who,
         kind,
         addresses,
+        tls,
         other_name,
     } = peer;
     match alert {
         // What Java says is that the one it did not get is bad.
         Alert::CertificateRequired | Alert::HandshakeFailure | Alert::BadCertificate if !shows => {
-            format!(
-                "it wants to see a client certificate; name one in the {kind}'s spec.tls.clientCertificate"
-            )
+            format!("it wants to see a client certificate; name one in the {kind}'s {tls}.clientCertificate")
         }
         Alert::CertificateExpired => format!(
             "it says that the client certificate has expired; renew the one that the {kind}'s \
-             spec.tls.clientCertificate names"
+             {tls}.clientCertificate names"
         ),
         Alert::UnknownCA
         | Alert::BadCertificate
@@ -100,7 +102,7 @@ fn of_client(alert: AlertDescription, shows: bool, peer: &Peer) -> String {
         | Alert::AccessDenied
         | Alert::CertificateRequired => format!(
             "it does not accept the client certificate ({alert:?}); check the one that the {kind}'s \
-             spec.tls.clientCertificate names, and the authorities that {who} trusts"
+             {tls}.clientCertificate names, and the authorities that {who} trusts"
         ),
         Alert::ProtocolVersion => {
             "it has no version of TLS in common with this client; it must offer TLS 1.2 or 1.3".into()

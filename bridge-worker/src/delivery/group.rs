@@ -1,14 +1,12 @@
 //! Membership of the consumer group: partitions come and go.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use millrace_contract::Start;
 use millrace_contract::status::Reason;
-use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -20,7 +18,7 @@ use tokio::sync::watch;
 use super::progress::Slot;
 use super::reader::commit;
 use super::shared::{Orders, Shared, Stop};
-use crate::kafka::{KafkaCredentials, log};
+use crate::kafka::{Armed, KafkaCredentials, log};
 use crate::survey::Surveys;
 
 /// How long Kafka may take to answer a question.
@@ -36,6 +34,8 @@ pub(super) struct Group {
     pub(super) topics: Vec<String>,
     pub(super) start: Start,
     pub(super) credentials: Arc<KafkaCredentials>,
+    /// Of the member, which has been given a token.
+    pub(super) armed: Armed,
     pub(super) shared: Arc<Shared>,
     pub(super) orders: watch::Receiver<Orders>,
     pub(super) surveys: Arc<Surveys>,
@@ -52,6 +52,7 @@ impl Group {
             topics: self.topics.clone(),
             start: self.start,
             credentials: Arc::clone(&self.credentials),
+            armed: Armed::default(),
             shared: Arc::clone(&self.shared),
             orders: self.orders.clone(),
             surveys: Arc::clone(&self.surveys),
@@ -364,8 +365,16 @@ fn first<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, partition:
 
 fn partitions<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> KafkaResult<Vec<i32>> {
     let metadata = consumer.fetch_metadata(Some(topic), ANSWER)?;
-    let topics = metadata.topics().iter().filter(|one| one.name() == topic);
-    let partitions = topics.flat_map(|topic| topic.partitions().iter().map(|partition| partition.id()));
+    let Some(topic) = metadata.topics().iter().find(|one| one.name() == topic) else {
+        return Ok(Vec::new());
+    };
+    // A topic that may not be seen has no partitions either.
+    if let Some(RDKafkaErrorCode::TopicAuthorizationFailed) = topic.error().map(RDKafkaErrorCode::from) {
+        return Err(KafkaError::MetadataFetch(
+            RDKafkaErrorCode::TopicAuthorizationFailed,
+        ));
+    }
+    let partitions = topic.partitions().iter().map(|partition| partition.id());
     Ok(partitions.collect())
 }
 
@@ -405,12 +414,6 @@ impl ConsumerContext for Group {
 }
 
 impl ClientContext for Group {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        self.credentials.bearer().token()
-    }
-
     fn error(&self, error: KafkaError, reason: &str) {
         self.shared.kafka.failed(&error, reason);
     }
@@ -454,35 +457,56 @@ struct PartitionStatistics {
     consumer_lag: i64,
 }
 
+/// What is to be said when Kafka does not let a client do something: the right that its user lacks.
+pub(super) fn forbidden(code: RDKafkaErrorCode, group: &str, topics: &[String]) -> Option<(Reason, String)> {
+    let message = match code {
+        RDKafkaErrorCode::TopicAuthorizationFailed => format!(
+            "Kafka does not let this client read {}: grant its user Read on the topics",
+            topics.join(", ")
+        ),
+        RDKafkaErrorCode::GroupAuthorizationFailed => format!(
+            "Kafka does not let this client be a member of the group {group}: grant its user Read on the group, or set \
+             spec.from.kafka.group to one that it may use"
+        ),
+        _ => return None,
+    };
+    Some((Reason::KafkaRefused, message))
+}
+
 /// Commits where each topic begins that the group has never read, before it is read: `start` applies once.
 ///
 /// # Errors
 /// What is in the way.
 pub(super) fn begin<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
+    group: &str,
     topics: &[String],
     start: Start,
 ) -> Result<(), (Reason, String)> {
-    let unreachable = |error: KafkaError| {
-        (
-            Reason::KafkaUnreachable,
-            format!("Kafka does not say where to begin: {error}; it is asked again"),
-        )
+    let wrong = |error: KafkaError| {
+        let code = error.rdkafka_error_code();
+        let forbidden = code.and_then(|code| forbidden(code, group, topics));
+        forbidden.unwrap_or_else(|| {
+            (
+                Reason::KafkaUnreachable,
+                format!("Kafka does not say where to begin: {error}; it is asked again"),
+            )
+        })
     };
     let mut list = TopicPartitionList::new();
     for topic in topics {
-        let partitions = partitions(consumer, topic).map_err(unreachable)?;
+        let partitions = partitions(consumer, topic).map_err(wrong)?;
         if partitions.is_empty() {
             let message =
                 format!("Kafka has no topic {topic:?}: create it, or correct spec.from.kafka.topics");
             return Err((Reason::TopicMissing, message));
         }
-        if !committed(consumer, topic).map_err(unreachable)?.is_empty() {
+        if !committed(consumer, topic).map_err(wrong)?.is_empty() {
             continue;
         }
-        for (partition, offset) in beginning(consumer, topic, start).map_err(unreachable)? {
+        for (partition, offset) in beginning(consumer, topic, start).map_err(wrong)? {
             list.add_partition_offset(topic, partition, Offset::Offset(offset))
-                .map_err(unreachable)?;
+                .map_err(wrong)?;
         }
     }
     if list.count() == 0 {
@@ -495,6 +519,6 @@ pub(super) fn begin<C: ConsumerContext>(
             | RDKafkaErrorCode::IllegalGeneration
             | RDKafkaErrorCode::RebalanceInProgress,
         )) => Ok(()),
-        other => other.map_err(unreachable),
+        other => other.map_err(wrong),
     }
 }

@@ -54,7 +54,9 @@ struct Runner {
     attempts: Attempts,
     /// The revision of the credentials that the connection was made with.
     login: u64,
-    /// Since when that is not the one in use any more: the connection is to be made again.
+    /// How often the connection was to have been made again by then.
+    again: u64,
+    /// Since when either is not so any more: the connection is to be made again.
     outdated: Option<Instant>,
 }
 
@@ -74,6 +76,7 @@ impl Publisher {
             begins: true,
             attempts: Attempts::new(self.plan.protocol),
             login: 0,
+            again: 0,
             outdated: None,
             task: self,
         };

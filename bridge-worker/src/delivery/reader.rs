@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use millrace_contract::status::Reason;
 
-use super::group::Group;
+use super::group::{Group, forbidden};
 use super::outgoing::{About, Arena, Body, Failed, Outgoing, Source, Step, charge};
 use super::plan::LivePlan;
 use super::progress::{Commit, Slot};
@@ -115,6 +115,7 @@ impl Reader {
         let mut commit_at = Instant::now() + COMMIT;
         let mut live = Arc::clone(&self.orders.borrow_and_update().live);
         while !self.shared.has_parted() {
+            self.arm();
             if self.orders.has_changed().unwrap_or(true) {
                 let orders = self.orders.borrow_and_update().clone();
                 if orders.command != Command::Run {
@@ -199,6 +200,7 @@ impl Reader {
             if self.shared.has_parted() || self.orders.borrow().command != Command::Run {
                 return false;
             }
+            self.arm();
             self.consumer.poll(POLL);
         }
         true
@@ -209,6 +211,15 @@ impl Reader {
         if let Err(error) = self.consumer.subscribe(&topics) {
             tracing::error!(%error, "cannot subscribe to the topics");
         }
+    }
+
+    /// Gives the member a newer token, if there is one.
+    fn arm(&self) {
+        let group = self.group();
+        group
+            .credentials
+            .bearer()
+            .arm(self.consumer.client(), &group.armed);
     }
 
     fn group(&self) -> &Group {
@@ -235,6 +246,7 @@ impl Reader {
 
     /// Stays a member of the group. What had been fetched before it was told to stop may still come.
     fn look_after(&mut self, live: &LivePlan) {
+        self.arm();
         match self.consumer.poll(POLL) {
             Some(Ok(message)) => self.batch.take(&message, live, &self.topics, &self.shared),
             Some(Err(error)) => self.failed(&error),
@@ -290,18 +302,10 @@ impl Reader {
                     "Kafka has not all of the topics {topics}: create what is missing, or correct spec.from.kafka.topics"
                 ),
             ),
-            Code::TopicAuthorizationFailed => (
-                Reason::KafkaRefused,
-                format!("Kafka does not let this client read {topics}: grant its user Read on the topics"),
-            ),
-            Code::GroupAuthorizationFailed => (
-                Reason::KafkaRefused,
-                format!(
-                    "Kafka does not let this client be a member of the group {group}: grant its user Read on the group, or \
-                     set spec.from.kafka.group to one that it may use"
-                ),
-            ),
-            _ => return,
+            _ => match forbidden(code, group, &self.topics) {
+                Some(forbidden) => forbidden,
+                None => return,
+            },
         };
         self.shared.view().cannot_read("consumer", reason, message);
     }

@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     connected: AtomicBool,
     /// The thread that talks to the broker has ended.
     parted: AtomicBool,
+    /// How often the connection is to have been made again for another reason than its end or credentials.
+    again: AtomicU64,
     /// Grows whenever partitions come or go.
     assignment: AtomicU64,
     /// Nobody can change what stopped the route while it runs: it ends.
@@ -67,6 +69,8 @@ pub(crate) struct View {
     pub(crate) bytes_written: u64,
     pub(crate) taken_over: u64,
     pub(crate) connection: ConnectionStatus,
+    /// Which of the broker's urls that was made to last, from 0.
+    pub(crate) place: usize,
     /// When the oldest unanswered message was read.
     pub(crate) oldest: Option<Instant>,
     pub(crate) has_been_up: bool,
@@ -109,6 +113,7 @@ impl Shared {
             yielding: Notify::new(),
             connected: AtomicBool::new(false),
             parted: AtomicBool::new(false),
+            again: AtomicU64::new(0),
             assignment: AtomicU64::new(0),
             ends_when_stopped,
             stopped: AtomicBool::new(false),
@@ -121,6 +126,7 @@ impl Shared {
                 bytes_written: 0,
                 taken_over: 0,
                 connection: ConnectionStatus::new(client_id),
+                place: 0,
                 oldest: None,
                 has_been_up: false,
                 has_joined: false,
@@ -187,6 +193,17 @@ impl Shared {
         self.set_connected(false);
         self.parted.store(true, Ordering::Release);
         self.budget.wake();
+    }
+
+    /// The connection is to be made again.
+    pub(crate) fn connect_again(&self) {
+        self.again.fetch_add(1, Ordering::AcqRel);
+        self.yielding.notify_one();
+    }
+
+    /// How often it is to have been.
+    pub(crate) fn again(&self) -> u64 {
+        self.again.load(Ordering::Acquire)
     }
 
     /// The route takes no more records; the first reason counts.

@@ -1,9 +1,7 @@
-use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use rdkafka::ClientContext;
-use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -13,8 +11,8 @@ use rdkafka::producer::{DeliveryResult, ProducerContext};
 use super::error::FailureClass;
 use super::mailbox::Mailbox;
 use super::record::{Failure, OwnedRecord, Report};
-use super::security::Bearer;
 use super::state::{KafkaState, Statistics};
+use super::tokens::{Armed, Bearer};
 
 /// So many statistics in a row without any broker: the producer will not find the cluster again.
 const STRANDED_AFTER: u32 = 2;
@@ -28,6 +26,7 @@ pub(crate) struct Context {
     /// It is the one for records that must be a batch of their own: status is about the other.
     pub(super) alone: bool,
     pub(super) bearer: Bearer,
+    pub(super) armed: Armed,
     /// Statistics in a row that named no broker.
     pub(super) without_brokers: AtomicU32,
     /// Kafka has given the producer its identifier.
@@ -49,12 +48,6 @@ impl Context {
 }
 
 impl ClientContext for Context {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        self.bearer.token()
-    }
-
     fn error(&self, error: KafkaError, reason: &str) {
         self.state.failed(&error, reason);
     }

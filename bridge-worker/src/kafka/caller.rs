@@ -10,7 +10,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer as _, ProducerContext};
 
 use super::callbacks::log;
-use super::{Bearer, Trouble};
+use super::{Armed, Bearer, Trouble};
 
 /// How long one question may take.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -24,6 +24,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Asks Kafka until a deadline.
 pub(crate) struct Caller {
     client: BaseProducer<Heard>,
+    bearer: Bearer,
+    armed: Armed,
     started: Instant,
     deadline: Instant,
 }
@@ -33,9 +35,10 @@ impl Caller {
     /// When librdkafka refuses the settings.
     pub(crate) fn new(config: &ClientConfig, bearer: &Bearer, deadline: Instant) -> KafkaResult<Self> {
         let client = BaseProducer::from_config_and_context(config, Heard::default())?;
-        bearer.arm(client.client());
         Ok(Self {
             client,
+            bearer: bearer.clone(),
+            armed: Armed::default(),
             started: Instant::now(),
             deadline,
         })
@@ -58,7 +61,11 @@ impl Caller {
 
     /// What the cluster says of a topic, or of itself. The error is librdkafka's last word.
     pub(crate) fn metadata(&self, topic: Option<&str>) -> Result<Metadata, Trouble> {
+        if let Err(why) = self.bearer.arm_now(self.client.client()) {
+            return Err(Trouble::of_token(&why));
+        }
         loop {
+            self.bearer.arm(self.client.client(), &self.armed);
             let error = match self.client.client().fetch_metadata(topic, self.left()) {
                 Ok(metadata) => return Ok(metadata),
                 Err(error) => error,

@@ -21,6 +21,7 @@ const KAFKA: Peer = Peer {
     who: "Kafka",
     kind: "KafkaSink",
     addresses: "spec.bootstrapServers",
+    tls: "spec.tls",
     other_name: "give Kafka a certificate with this one",
 };
 

@@ -86,7 +86,8 @@ impl Looker {
                 BaseConsumer::from_config_and_context(&config, Quiet)?
             }
         };
-        self.credentials.bearer().arm(client.client());
+        // Without one there is no answer; why there is none is said in status.
+        self.credentials.bearer().arm_now(client.client()).ok();
         let answer = question(&client);
         // What it has to say of its connections is not kept.
         while client.poll(Duration::ZERO).is_some() {}

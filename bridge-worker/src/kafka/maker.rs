@@ -198,7 +198,8 @@ impl TopicMaker {
                 Admin::from_config_and_context(&config, Quiet)?
             }
         };
-        self.credentials.bearer().arm(admin.inner());
+        // Without one there is no answer; why there is none is said in status.
+        self.credentials.bearer().arm_now(admin.inner()).ok();
         let answer = self.runtime.block_on(request(&admin));
         *kept = answer.is_ok().then_some((revision, admin));
         answer
@@ -223,19 +224,34 @@ mod tests {
 
     use super::*;
 
+    fn policy(replication_factor: i32) -> TopicPolicy {
+        TopicPolicy {
+            pattern: "*".into(),
+            create: Create::IfMissing,
+            max_topics: 1,
+            partitions: 1,
+            replication_factor,
+            config: Default::default(),
+        }
+    }
+
+    #[test]
+    fn a_topic_of_three_replicas_confirms_what_two_have_unless_it_is_told_otherwise() {
+        fn settings(policy: &TopicPolicy) -> Vec<(&str, &str)> {
+            new_topic("out", policy).config
+        }
+        assert_eq!(settings(&policy(3)), [("min.insync.replicas", "2")]);
+        assert_eq!(settings(&policy(2)), []);
+        let mut told = policy(3);
+        told.config.insert("min.insync.replicas".into(), "3".into());
+        assert_eq!(settings(&told), [("min.insync.replicas", "3")]);
+    }
+
     #[test]
     fn a_client_that_got_no_answer_is_replaced() {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", "127.0.0.1:1");
         let pattern = TopicPattern::parse("*").expect("a pattern");
-        let policy = TopicPolicy {
-            pattern: "*".into(),
-            create: Create::IfMissing,
-            max_topics: 1,
-            partitions: 1,
-            replication_factor: 1,
-            config: Default::default(),
-        };
         let sink = Sink {
             bootstrap_servers: Vec::new(),
             tls: None,
@@ -248,7 +264,7 @@ mod tests {
             },
         };
         let credentials = KafkaCredentials::read(&sink).expect("nothing to read");
-        let maker = TopicMaker::new(vec![(pattern, policy)], &config, credentials).expect("a maker");
+        let maker = TopicMaker::new(vec![(pattern, policy(1))], &config, credentials).expect("a maker");
         let has_client = || {
             let kept = maker.admin.lock().expect("no panic under it");
             kept.is_some()

@@ -57,6 +57,12 @@ pub enum OptionsError {
     /// No TLS can be made of what was read.
     #[error("KafkaSink: {0}")]
     Certificates(#[from] CertificatesError),
+    /// No tokens can be asked for with what is written, or was read.
+    #[error("{0}")]
+    TokenEndpoint(String),
+    /// The system gives no thread.
+    #[error("cannot start a thread")]
+    Thread(#[from] std::io::Error),
     /// librdkafka does not know the setting, or not the value.
     #[error("sink.librdkafka: librdkafka refuses the settings")]
     Invalid(#[from] rdkafka::error::KafkaError),
@@ -251,5 +257,86 @@ fn compression(compression: Compression) -> &'static str {
         Compression::Snappy => "snappy",
         Compression::Lz4 => "lz4",
         Compression::Zstd => "zstd",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_contract::Producer;
+
+    use super::*;
+
+    fn settings(librdkafka: &[(&str, &str)]) -> ClientSettings {
+        let setting = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let sink = Sink {
+            bootstrap_servers: vec!["127.0.0.1:1".into()],
+            tls: None,
+            sasl: None,
+            librdkafka: librdkafka.iter().map(setting).collect(),
+            topics: Vec::new(),
+            producer: Producer {
+                linger_ms: 5,
+                compression: Compression::None,
+            },
+        };
+        ClientSettings {
+            credentials: KafkaCredentials::read(&sink).unwrap(),
+            sink,
+            client_id: "test".into(),
+            max_message_bytes: 1024,
+        }
+    }
+
+    fn of_consumer(settings: &ClientSettings) -> Result<ClientConfig, OptionsError> {
+        consumer_config(settings, "group", Duration::from_secs(10))
+    }
+
+    #[track_caller]
+    fn is_refused(result: Result<ClientConfig, OptionsError>, name: &str) {
+        match result {
+            Err(OptionsError::Reserved(refused)) => assert_eq!(refused, name),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn nobody_changes_what_a_promise_hangs_on() {
+        for name in RESERVED {
+            let settings = settings(&[(name, "1")]);
+            is_refused(client_config(&settings, MAX_BATCH_BYTES, false), name);
+            is_refused(of_consumer(&settings), name);
+        }
+        for name in RESERVED_OF_CONSUMERS {
+            is_refused(of_consumer(&settings(&[(name, "1")])), name);
+        }
+    }
+
+    #[test]
+    fn all_else_is_taken_and_what_librdkafka_does_not_know_is_said() {
+        let settings_of = settings(&[("socket.timeout.ms", "5000"), ("client.rack", "a")]);
+        let producer = client_config(&settings_of, MAX_BATCH_BYTES, false).unwrap();
+        let consumer = of_consumer(&settings_of).unwrap();
+        for config in [&producer, &consumer] {
+            assert_eq!(config.get("socket.timeout.ms"), Some("5000"));
+            assert_eq!(config.get("client.rack"), Some("a"));
+        }
+        for wrong in [("sockets.timeout.ms", "5000"), ("socket.timeout.ms", "soon")] {
+            let result = client_config(&settings(&[wrong]), MAX_BATCH_BYTES, false);
+            assert!(matches!(result, Err(OptionsError::Invalid(_))), "{result:?}");
+        }
+    }
+
+    #[test]
+    fn no_batch_is_larger_than_what_every_topic_takes() {
+        let settings = settings(&[]);
+        let many = client_config(&settings, 4_096, false).unwrap();
+        assert_eq!(many.get("batch.size"), Some("4096"));
+        assert_eq!(many.get("batch.num.messages"), Some("10000"));
+        assert_eq!(many.get("linger.ms"), Some("4.5"));
+        let alone = client_config(&settings, 4_096, true).unwrap();
+        assert_eq!(alone.get("batch.num.messages"), Some("1"));
+        assert_eq!(alone.get("linger.ms"), Some("0"));
+        assert_eq!(alone.get("acks"), Some("all"));
+        assert_eq!(alone.get("enable.idempotence"), Some("true"));
     }
 }

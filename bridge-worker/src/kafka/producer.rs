@@ -11,6 +11,7 @@ use super::callbacks::Context;
 use super::mailbox::Mailbox;
 use super::options::{ClientSettings, OptionsError, client_config};
 use super::state::KafkaState;
+use super::tokens::Armed;
 use super::topics::Topics;
 use crate::backoff::Backoff;
 
@@ -137,6 +138,7 @@ impl Producer {
         )?;
         let until = Instant::now() + WARM_UP;
         while !new.context().has_id() && Instant::now() < until && !self.has_stopped() {
+            arm(&new);
             new.poll(POLL);
         }
         for topic in self.topics.names() {
@@ -218,6 +220,7 @@ impl Producer {
         let (mut born, mut patience) = (Instant::now(), Duration::ZERO);
         while !self.stop.load(Ordering::Acquire) {
             let native = self.native();
+            arm(&native);
             if self.serving_lanes.load(Ordering::Acquire) > 0 {
                 std::thread::park_timeout(POLL);
             } else {
@@ -270,6 +273,7 @@ impl Producer {
         }
         let started = Instant::now();
         while old.in_flight_count() > 0 && !self.stop.load(Ordering::Acquire) {
+            arm(old);
             old.poll(Duration::from_millis(1));
             // Credentials of before may not be taken any more: what they have not sent goes with the new ones.
             let is_hopeless = why == Why::Renewed && started.elapsed() >= FLUSH;
@@ -319,6 +323,7 @@ impl Producer {
                 .name("kafka-alone".into())
                 .spawn(move || {
                     while let Some(native) = poll.upgrade() {
+                        arm(&native);
                         native.poll(POLL);
                     }
                 });
@@ -356,10 +361,19 @@ fn native(
         fatal: AtomicBool::new(false),
         alone,
         bearer: settings.credentials.bearer().clone(),
+        armed: Armed::default(),
         without_brokers: AtomicU32::new(0),
         has_id: AtomicBool::new(false),
     };
-    Ok(Arc::new(Native::from_config_and_context(&config, context)?))
+    let native = Arc::new(Native::from_config_and_context(&config, context)?);
+    arm(&native);
+    Ok(native)
+}
+
+/// Gives it a newer token, if there is one.
+fn arm(native: &Native) {
+    let context = native.context();
+    context.bearer.arm(native.client(), &context.armed);
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -9,19 +9,18 @@ use millrace_contract::status::Reason;
 use super::doctor;
 use super::options::{MAX_BATCH_BYTES, client_config};
 use super::security::Entry;
-use super::{Caller, ClientSettings, KafkaState, OptionsError, Producer, diagnose};
+use super::{Bearer, Caller, ClientSettings, KafkaState, OptionsError, Producer, diagnose};
 use crate::backoff::Backoff;
 
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long Kafka may take to answer what is tried.
 const ANSWER: Duration = Duration::from_secs(10);
-
 /// How often TLS that fails is looked into.
 const LOOK_INTO: Duration = Duration::from_secs(10);
 
-/// Looks at the files, and into TLS that fails, until `has_ended` says so, in a thread of its own. Not waited for at the end: it holds nothing of a
-/// message.
+/// Looks at the files, and into TLS that fails, until the producer has stopped, in a thread of its own. Not waited for at the
+/// end: it holds nothing of a message.
 ///
 /// # Errors
 /// When the system gives no thread.
@@ -53,7 +52,10 @@ pub(crate) fn spawn(
                 if watch.settings.sink.tls.is_some() && now >= look_at && state.has_answered() {
                     let shown = doctor::server(&watch.settings.sink);
                     look_at = shown.map_or(now + LOOK_INTO, |shown| shown.next_look(now));
-                    watch.settings.credentials.known().has_seen(shown);
+                    // A look that fails says nothing of what is shown.
+                    if shown.is_some() {
+                        watch.settings.credentials.known().has_seen(shown);
+                    }
                 }
                 if state.could_be_tls() && Instant::now() >= again {
                     again = Instant::now() + LOOK_INTO;
@@ -103,8 +105,8 @@ impl Watch {
             return;
         }
         match self.attempt(&entry) {
-            Ok(()) => {
-                credentials.has_worked(entry);
+            Ok(bearer) => {
+                credentials.has_worked(entry, &bearer);
                 tracing::info!("changed credentials for Kafka work: a new producer takes them over");
                 if let Err(error) = self.producer.renew() {
                     // The one there is goes on.
@@ -121,17 +123,18 @@ impl Watch {
         }
     }
 
-    /// Comes in with them once. An error without words is not about them.
-    fn attempt(&self, entry: &Entry) -> Result<(), Option<String>> {
+    /// Comes in with them once. Returns the token that it took; an error without words is not about them.
+    fn attempt(&self, entry: &Entry) -> Result<Bearer, Option<String>> {
         let unusable = |error: &dyn std::fmt::Display| Some(error.to_string());
         let mut config = client_config(&self.settings, MAX_BATCH_BYTES, true)
             .map_err(|error: OptionsError| unusable(&error))?;
         entry.apply(&mut config);
-        let bearer = self.settings.credentials.bearer();
+        let bearer = entry.bearer(&self.settings.credentials);
+        let bearer = bearer.map_err(|why| (!why.is_away()).then(|| why.text().to_owned()))?;
         let caller =
-            Caller::new(&config, bearer, Instant::now() + ANSWER).map_err(|error| unusable(&error))?;
+            Caller::new(&config, &bearer, Instant::now() + ANSWER).map_err(|error| unusable(&error))?;
         let answer = caller.metadata(None);
-        answer.map(|_| ()).map_err(|trouble| {
+        answer.map(|_| bearer).map_err(|trouble| {
             let trouble = trouble.looked_into(&self.settings.sink);
             let is_away = trouble.reason() == Reason::KafkaUnreachable;
             (!is_away).then(|| trouble.told(""))

@@ -1,19 +1,14 @@
 //! TLS and SASL: what a document says, in librdkafka's words.
 
-use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use millrace_contract::status::CertificateOf;
+use millrace_contract::status::{CertificateOf, CertificateStatus, Problem, Reason};
 use millrace_contract::{Sasl, Sink, Value};
-use millrace_librdkafka::set_token;
-use rdkafka::client::{Client, OAuthToken};
-use rdkafka::{ClientConfig, ClientContext};
-use serde::Deserialize;
+use rdkafka::ClientConfig;
 
-use super::OptionsError;
+use super::tokens::{Bearer, Client, NoToken, Source};
+use super::{KafkaState, OptionsError};
 use crate::certificates::{Certificates, Validity};
 use crate::credentials::{Known, Presented};
 use crate::value::text;
@@ -38,6 +33,8 @@ struct Read {
     certificates: Option<Certificates>,
     /// User name and password.
     login: Option<(String, String)>,
+    /// Who asks for tokens.
+    client: Option<Client>,
 }
 
 impl Read {
@@ -47,12 +44,17 @@ impl Read {
             Some(Sasl::Basic { credentials, .. }) => {
                 Some((text(&credentials.username)?, text(&credentials.password)?))
             }
-            // The token itself is asked for again and again: see [`Bearer`].
-            Some(Sasl::Token(_)) | None => None,
+            // Tokens come and go: see [`Bearer`].
+            Some(Sasl::Token(_) | Sasl::ClientCredentials(_)) | None => None,
+        };
+        let client = match &sink.sasl {
+            Some(Sasl::ClientCredentials(client)) => Some(Client::read(client)?),
+            _ => None,
         };
         Ok(Self {
             certificates: certificates.transpose()?,
             login,
+            client,
         })
     }
 }
@@ -100,7 +102,12 @@ impl Entry {
         match &sink.sasl {
             None => {}
             Some(Sasl::Basic { mechanism, .. }) => settings.push(("sasl.mechanism", mechanism.clone())),
-            Some(Sasl::Token(_)) => settings.push(("sasl.mechanism", "OAUTHBEARER".into())),
+            Some(Sasl::Token(_) | Sasl::ClientCredentials(_)) => {
+                settings.push(("sasl.mechanism", "OAUTHBEARER".into()));
+            }
+        }
+        if let Some(client) = &read.client {
+            client.check()?;
         }
         if let Some((username, password)) = &read.login {
             settings.push(("sasl.username", username.clone()));
@@ -111,6 +118,17 @@ impl Entry {
             settings,
             validities,
         })
+    }
+
+    /// What a client is given that is to try this; `now` is what clients are given that are in use.
+    ///
+    /// # Errors
+    /// When there is no token to try.
+    pub(crate) fn bearer(&self, now: &KafkaCredentials) -> Result<Bearer, NoToken> {
+        match &self.read.client {
+            Some(client) if !now.asks_as(client) => Bearer::once(client),
+            _ => Ok(now.bearer.clone()),
+        }
     }
 
     pub(crate) fn apply(&self, config: &mut ClientConfig) {
@@ -147,9 +165,15 @@ impl KafkaCredentials {
     /// As [`Entry::read`].
     pub(crate) fn read(sink: &Sink) -> Result<Arc<Self>, OptionsError> {
         let entry = Entry::read(sink)?;
+        let source = match (&sink.sasl, &entry.read.client) {
+            (Some(Sasl::Token(value)), _) => Some(Source::Place(value.clone())),
+            (_, Some(client)) => Some(Source::Endpoint(Box::new(client.clone()))),
+            _ => None,
+        };
+        let bearer = source.map_or_else(|| Ok(Bearer::none()), Bearer::spawn)?;
         Ok(Arc::new(Self {
             sink: sink.clone(),
-            bearer: Bearer::of(sink),
+            bearer,
             known: Known::with("Kafka", Some(entry)),
         }))
     }
@@ -161,16 +185,27 @@ impl KafkaCredentials {
 
     /// Whether they can change while the process runs. Tokens do so by themselves.
     pub(crate) fn can_change(&self) -> bool {
-        let login = match &self.sink.sasl {
-            Some(Sasl::Basic { credentials, .. }) => Some([&credentials.username, &credentials.password]),
-            _ => None,
+        let (login, endpoint) = match &self.sink.sasl {
+            Some(Sasl::Basic { credentials, .. }) => {
+                (Some([&credentials.username, &credentials.password]), None)
+            }
+            Some(Sasl::ClientCredentials(client)) => (
+                Some([&client.client_id, &client.client_secret]),
+                Some(&client.tls),
+            ),
+            Some(Sasl::Token(_)) | None => (None, None),
         };
-        let tls = self.sink.tls.iter().flat_map(Certificates::values);
+        let tls = self
+            .sink
+            .tls
+            .iter()
+            .chain(endpoint)
+            .flat_map(Certificates::values);
         let mut values = login.into_iter().flatten().chain(tls);
         values.any(|value| matches!(value, Value::File(_)))
     }
 
-    /// Where tokens are, if they are needed.
+    /// What clients are given beside their settings.
     pub(crate) fn bearer(&self) -> &Bearer {
         &self.bearer
     }
@@ -190,59 +225,46 @@ impl KafkaCredentials {
         (is_as_before != Some(true)).then(|| Entry::of(&self.sink, now))
     }
 
-    /// Clients are made with this from now on.
-    pub(crate) fn has_worked(&self, entry: Entry) {
+    /// Clients are made with this from now on, and given what `bearer` has.
+    pub(crate) fn has_worked(&self, entry: Entry, bearer: &Bearer) {
+        if entry
+            .read
+            .client
+            .as_ref()
+            .is_some_and(|client| !self.asks_as(client))
+        {
+            self.bearer.take_over(bearer);
+        }
         self.known.has_worked(entry, Entry::ne);
     }
-}
 
-/// Where a client of OAUTHBEARER finds its tokens.
-#[derive(Clone, Debug)]
-pub(crate) struct Bearer(Option<Value>);
-
-/// What is read of a token; the rest is for Kafka.
-#[derive(Deserialize)]
-struct Claims {
-    /// When it expires, in seconds since the epoch.
-    exp: f64,
-    /// Whose it is.
-    #[serde(default)]
-    sub: String,
-}
-
-impl Bearer {
-    fn of(sink: &Sink) -> Self {
-        Self(match &sink.sasl {
-            Some(Sasl::Token(value)) => Some(value.clone()),
-            _ => None,
-        })
+    /// The certificates in use on the way to Kafka.
+    pub(crate) fn certificates(&self) -> Vec<CertificateStatus> {
+        let mut certificates = self.known.certificates();
+        certificates.extend(self.bearer.certificates());
+        certificates
     }
 
-    /// The token as it is now.
-    pub(crate) fn token(&self) -> Result<OAuthToken, Box<dyn Error>> {
-        let value = self.0.as_ref().ok_or("no token is configured")?;
-        let token = text(value)?;
-        let claims = token.split('.').nth(1).ok_or("the token is no JWT")?;
-        let claims = URL_SAFE_NO_PAD
-            .decode(claims)
-            .map_err(|_| "the token is no JWT")?;
-        let claims: Claims =
-            serde_json::from_slice(&claims).map_err(|_| "the token does not say when it expires")?;
-        Ok(OAuthToken {
-            token,
-            principal_name: claims.sub,
-            lifetime_ms: (claims.exp * 1e3) as i64,
-        })
+    /// What is wrong on the way to Kafka.
+    pub(crate) fn problems(&self, state: &KafkaState, servers: &str) -> Vec<Problem> {
+        let of_token = self.bearer.problem(servers, state.is_usable());
+        let of_state = state.problems(servers);
+        // Without a token nothing else is to be expected.
+        let of_state = match &of_token {
+            Some(problem) if problem.reason == Reason::TokenUnavailable => Vec::new(),
+            _ => of_state,
+        };
+        of_token.into_iter().chain(of_state).collect()
     }
 
-    /// Gives a client the token of the moment: one that is not polled cannot ask for it.
-    pub(crate) fn arm<C: ClientContext>(&self, client: &Client<C>) {
-        if self.0.is_none() {
-            return;
-        }
-        let armed = self.token().map_err(|error| error.to_string());
-        if let Err(why) = armed.and_then(|token| set_token(client, token)) {
-            tracing::warn!("no token for Kafka: {why}");
-        }
+    fn asks_as(&self, client: &Client) -> bool {
+        let good = self.known.good();
+        good.is_some_and(|good| good.read.client.as_ref() == Some(client))
+    }
+}
+
+impl Drop for KafkaCredentials {
+    fn drop(&mut self) {
+        self.bearer.end();
     }
 }

@@ -68,6 +68,12 @@ impl KafkaState {
         self.lock().answered
     }
 
+    /// Whether it has answered, and can be reached.
+    pub(crate) fn is_usable(&self) -> bool {
+        let inner = self.lock();
+        inner.answered && !inner.unreachable
+    }
+
     /// librdkafka reports an error: that no broker is left, or what is no verdict yet.
     pub(crate) fn failed(&self, error: &KafkaError, text: &str) {
         let trouble = Trouble::of(error, text);

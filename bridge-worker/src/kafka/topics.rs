@@ -319,21 +319,49 @@ impl TopicKeeper {
         // Without an answer, Kafka's own answer to a record decides.
         let config = self.maker.describe(name)?;
         let value = |name: &str| config.get(name).cloned().flatten();
-        let min_insync: Option<usize> = value("min.insync.replicas").and_then(|text| text.parse().ok());
-        let unsafe_topic = brokers >= 3 && (replicas < 2 || min_insync.is_some_and(|min| min < 2));
+        let min_insync = value("min.insync.replicas").and_then(|text| text.parse().ok());
         Some(Topic {
             exists: Some(true),
             max_message_bytes: value("max.message.bytes").and_then(|text| text.parse().ok()),
-            problem: unsafe_topic.then(|| Problem {
-                reason: Reason::TopicUnsafe,
-                message: format!(
-                    "topic {name:?} confirms records that only one broker has (replicas {replicas}, \
-                     min.insync.replicas {}): a broker lost is records lost; use 3 replicas and \
-                     min.insync.replicas=2",
-                    min_insync.unwrap_or(1)
-                ),
-            }),
+            problem: of_one_broker(name, brokers, replicas, min_insync),
             ..Topic::default()
         })
+    }
+}
+
+/// What is to be said of a topic that confirms what only one broker has, where there could be more.
+fn of_one_broker(name: &str, brokers: usize, replicas: usize, min_insync: Option<usize>) -> Option<Problem> {
+    let is_unsafe = brokers >= 3 && (replicas < 2 || min_insync.is_some_and(|min| min < 2));
+    is_unsafe.then(|| Problem {
+        reason: Reason::TopicUnsafe,
+        message: format!(
+            "topic {name:?} confirms records that only one broker has (replicas {replicas}, min.insync.replicas {}): \
+             a broker lost is records lost; use 3 replicas and min.insync.replicas=2",
+            min_insync.unwrap_or(1)
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_is_unsafe_that_confirms_what_one_broker_has_where_there_are_three() {
+        let is_unsafe = |brokers, replicas, min| of_one_broker("out", brokers, replicas, min).is_some();
+        assert!(is_unsafe(3, 1, Some(2)));
+        assert!(is_unsafe(3, 3, Some(1)));
+        assert!(!is_unsafe(3, 3, Some(2)));
+        assert!(!is_unsafe(3, 2, Some(2)));
+        // What is not known is not said, and where there is one broker it cannot be otherwise.
+        assert!(!is_unsafe(3, 3, None));
+        assert!(!is_unsafe(1, 1, Some(1)));
+        let problem = of_one_broker("out", 3, 3, Some(1)).unwrap();
+        assert_eq!(problem.reason, Reason::TopicUnsafe);
+        assert!(
+            problem.message.contains("(replicas 3, min.insync.replicas 1)")
+                && problem.message.contains("use 3 replicas"),
+            "{problem:?}"
+        );
     }
 }

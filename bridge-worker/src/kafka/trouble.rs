@@ -5,6 +5,7 @@ use millrace_contract::status::Reason;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::diagnose;
+use super::tokens::NoToken;
 
 /// Why there is no connection, by librdkafka's last word on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ enum Kind {
     Diagnosed,
     /// Kafka does not accept the login.
     Login,
+    /// There is no token to log in with, and why.
+    Token,
 }
 
 impl Trouble {
@@ -48,6 +51,14 @@ impl Trouble {
         Self {
             kind: Kind::Diagnosed,
             text,
+        }
+    }
+
+    /// Of a token that is not to be had, with the cause and what to do about it.
+    pub(crate) fn of_token(why: &NoToken) -> Self {
+        Self {
+            kind: Kind::Token,
+            text: why.text().to_owned(),
         }
     }
 
@@ -74,6 +85,7 @@ impl Trouble {
             Kind::Silence | Kind::Network => Reason::KafkaUnreachable,
             Kind::Tls | Kind::Diagnosed => Reason::KafkaTlsFailed,
             Kind::Login => Reason::KafkaRefused,
+            Kind::Token => Reason::TokenUnavailable,
         }
     }
 
@@ -105,12 +117,17 @@ impl Trouble {
     fn advice(&self) -> Option<&'static str> {
         let says = |parts: &[&str]| parts.iter().any(|part| self.text.contains(part));
         Some(match self.kind {
-            Kind::Diagnosed => return None,
+            Kind::Diagnosed | Kind::Token => return None,
             Kind::Tls => {
                 "check the authorities and the certificate that the KafkaSink's spec.tls names, and Kafka's own certificate"
             }
-            Kind::Login if says(&["OAUTHBEARER"]) && !says(&["nsupported"]) => {
-                "check the KafkaSink's spec.sasl.oauthBearer.token, its audience above all, and what Kafka expects of a token"
+            // Kafka's answer to a token has no other words (RFC 7628, section 3.2.2).
+            Kind::Login
+                if says(&["OAUTHBEARER", "invalid_token", "insufficient_scope"])
+                    && !says(&["nsupported"]) =>
+            {
+                "check what the KafkaSink's spec.sasl.oauthBearer asks for, the audience above all, and what Kafka expects of \
+                 a token"
             }
             Kind::Login if says(&["mechanism"]) && says(&["nsupported", "not enabled", "handshake"]) => {
                 "use one of Kafka's mechanisms in the KafkaSink's spec.sasl.mechanism, or enable this one there"

@@ -41,7 +41,7 @@ impl Runner {
         let before = self.task.lane.seen(Instant::now(), true);
         self.limits.connected(asked, granted.round_trip, before);
         self.task.report.connected(&granted, &session, login);
-        let mut talk = Talk::new(granted, login, is_leaving);
+        let mut talk = Talk::new(granted, login, self.again, is_leaving);
         self.introduce(&mut connection, &mut talk);
         Ok((connection, talk))
     }

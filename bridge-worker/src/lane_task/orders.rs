@@ -37,4 +37,6 @@ pub(crate) struct Orders {
     pub(crate) max_buffered: usize,
     /// A connection made with an older login is to be made again.
     pub(crate) login: u64,
+    /// So is one that was made when this was less.
+    pub(crate) again: u64,
 }

@@ -131,7 +131,7 @@ impl Runner {
     }
 
     /// Whether the lane is to stop reading, confirm what is in flight and disconnect: for good, for as long as it is
-    /// told to, or to come back at once with a changed login or with a message to be mapped anew.
+    /// told to, or to come back at once: with a changed login, to an earlier url, or with a message to be mapped anew.
     fn is_to_part(&self, talk: &Talk) -> bool {
         let told = matches!(self.command, Command::Drain | Command::Hold | Command::Release);
         // A lane that left and is to read again, or the other way round, begins anew.
@@ -139,6 +139,7 @@ impl Runner {
         told || other_way
             || self.task.lane.stopped().is_some()
             || self.login > talk.login
+            || self.again > talk.again
             || (self.command == Command::Run && self.has_nothing_to_read() && talk.is_settled())
     }
 

@@ -16,7 +16,7 @@ impl Runner {
         let command = orders.command;
         let is_new = orders.live.revision != self.live.revision;
         let live = is_new.then(|| Arc::clone(&orders.live));
-        self.login = orders.login;
+        (self.login, self.again) = (orders.login, orders.again);
         self.task.lane.set_max_buffered(orders.max_buffered);
         drop(orders);
         self.take_command(command);

@@ -15,6 +15,8 @@ pub(super) struct Talk {
     pub(super) granted: Granted,
     /// The login that the connection was made with.
     pub(super) login: u64,
+    /// What the lane had been told of connections to be made again.
+    pub(super) again: u64,
     /// The connection is there to end the session.
     pub(super) is_leaving: bool,
     last_id: u16,
@@ -48,10 +50,11 @@ pub(crate) struct Answered {
 }
 
 impl Talk {
-    pub(super) fn new(granted: Granted, login: u64, is_leaving: bool) -> Self {
+    pub(super) fn new(granted: Granted, login: u64, again: u64, is_leaving: bool) -> Self {
         Self {
             granted,
             login,
+            again,
             is_leaving,
             last_id: 0,
             subscribe: None,

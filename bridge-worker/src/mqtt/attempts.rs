@@ -11,6 +11,10 @@ use crate::backoff::Backoff;
 
 /// A connection closed so soon after CONNACK counts towards a takeover: MQTT 3.1.1 brokers do not say it.
 const SUSPICIOUSLY_SHORT: Duration = Duration::from_secs(5);
+/// A lane cannot know how many others have lost their connection at the same moment, in this process and in others: each
+/// comes back at a time of its own within this. A thousand then ask a broker for a hundred handshakes in a tenth of a
+/// second, and one that is alone waits half of it on average.
+const SPREAD: Duration = Duration::from_secs(1);
 /// Session taken over [MQTT-3.14.2.1].
 const SESSION_TAKEN_OVER: u8 = 0x8E;
 
@@ -109,6 +113,6 @@ impl Attempts {
             self.takeovers = 0;
             self.backoff.reset();
         }
-        After::Failed(self.backoff.next())
+        After::Failed(self.backoff.next() + Backoff::spread(SPREAD))
     }
 }

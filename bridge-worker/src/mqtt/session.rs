@@ -21,6 +21,7 @@ use super::packet::{ConnAck, Inbound, PacketError, Version};
 use super::transport::{Transport, explain_websocket};
 use crate::certificates::{CertificatesError, Peer, Validity, explain};
 use crate::config::Address;
+use crate::random;
 use crate::value::Unreadable;
 
 /// How long connecting, and waiting for CONNACK, may take.
@@ -30,6 +31,7 @@ const BROKER: Peer = Peer {
     who: "the broker",
     kind: "MqttBroker",
     addresses: "spec.urls",
+    tls: "spec.tls",
     other_name: "set spec.tls.serverName to one",
 };
 
@@ -48,7 +50,7 @@ const NOT_AUTHORIZED: u8 = 0x87;
 /// What a client asks of its broker in CONNECT.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionOptions {
-    /// Tried in order.
+    /// Tried in order, each time from the first.
     pub(crate) addresses: Vec<Address>,
     /// The name that certificates must have. Absent: the address' host.
     pub(crate) server_name: Option<String>,
@@ -63,9 +65,24 @@ pub(crate) struct SessionOptions {
     pub(crate) max_message_bytes: usize,
 }
 
+impl SessionOptions {
+    /// For a connection that only shows whether one can be made: with a client id of its own, and nothing stays of it.
+    pub(crate) fn for_trial(&self) -> Self {
+        Self {
+            client_id: format!("{}-try-{}", self.client_id, random::word()),
+            clean_start: true,
+            session_expiry_seconds: 0,
+            ..self.clone()
+        }
+    }
+}
+
 /// What the broker granted in CONNACK.
 #[derive(Clone, Debug)]
 pub(crate) struct Granted {
+    /// Which of the addresses it is, from 0, and as it is written.
+    pub(crate) place: usize,
+    pub(crate) address: String,
     pub(crate) version: Version,
     /// From CONNECT to CONNACK.
     pub(crate) round_trip: Duration,
@@ -178,6 +195,14 @@ impl ConnectError {
         }
     }
 
+    /// Whether something answered there.
+    fn is_answer(&self) -> bool {
+        !matches!(
+            self,
+            Self::Unresolved { .. } | Self::Unreachable { .. } | Self::Silent { .. }
+        )
+    }
+
     /// Whether the broker answered, and said no, or is not to be trusted: with another access it may be otherwise.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(
@@ -196,24 +221,21 @@ impl ConnectError {
     }
 }
 
-/// Connects to the first address that accepts, in the given version of MQTT.
+/// Connects to the first address that lets this client in, in the given version of MQTT. The error is what the first
+/// said that has answered at all.
 pub(crate) async fn connect(
     options: &SessionOptions,
     access: &Access,
     version: Version,
 ) -> Result<(Connection, Granted), ConnectError> {
-    let mut last = None;
-    for address in &options.addresses {
+    let mut told: Option<ConnectError> = None;
+    for (place, address) in options.addresses.iter().enumerate() {
         match connect_to(options, version, access, address).await {
-            Err(
-                error @ (ConnectError::Unresolved { .. }
-                | ConnectError::Unreachable { .. }
-                | ConnectError::Silent { .. }),
-            ) => last = Some(error),
-            other => return other,
+            Ok((connection, granted)) => return Ok((connection, Granted { place, ..granted })),
+            Err(error) => told = told.filter(ConnectError::is_answer).or(Some(error)),
         }
     }
-    Err(last.unwrap_or_else(|| ConnectError::Unreachable {
+    Err(told.unwrap_or_else(|| ConnectError::Unreachable {
         address: "(none)".into(),
         source: io::Error::new(io::ErrorKind::InvalidInput, "no url given"),
     }))
@@ -288,6 +310,7 @@ async fn connect_to(
         });
     }
     let granted = Granted {
+        address: address(),
         certificate,
         ..granted(options, version, asked.elapsed(), &ack)
     };
@@ -379,6 +402,8 @@ enum Handshake {
 fn granted(options: &SessionOptions, version: Version, round_trip: Duration, ack: &ConnAck) -> Granted {
     let keep_alive = ack.keep_alive_seconds.unwrap_or(options.keep_alive_seconds);
     Granted {
+        place: 0,
+        address: String::new(),
         version,
         round_trip,
         session_present: ack.session_present,

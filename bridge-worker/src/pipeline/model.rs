@@ -13,6 +13,13 @@ use super::lane::{Acks, Lane, LaneConfig, Now, Received};
 use super::ring::Ack;
 use crate::kafka::{Failure, FailureClass, OwnedRecord, RecordRef, Report, SendError, Sink};
 
+/// Contents of messages. Those below are mapped.
+const FILTERED: u8 = 3;
+/// On a topic that maps to one the route may not write.
+const FORBIDDEN: u8 = 4;
+/// Larger than the route takes.
+const OVERSIZED: u8 = 5;
+
 /// One step of the world.
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -39,7 +46,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (0..=2_u8, 0..3_u8).prop_map(|(qos, content)| Step::Publish { qos, content }),
+        6 => (0..=2_u8, prop_oneof![9 => 0..3_u8, 1 => FILTERED..=OVERSIZED]).prop_map(|(qos, content)| Step::Publish { qos, content }),
         5 => Just(Step::Deliver),
         6 => (any::<u8>(), prop_oneof![8 => Just(0_u8), 2 => Just(1), 1 => Just(2), 1 => Just(3)])
             .prop_map(|(nth, class)| Step::Confirm { nth, class }),
@@ -123,24 +130,24 @@ struct World {
 }
 
 impl World {
-    fn new(acks_early: bool) -> Self {
+    fn new(action: ErrorAction, acks_early: bool) -> Self {
         let mapping = Mapping {
             when: Some("message.topic != 'in/filtered'".into()),
-            topic: "out".into(),
+            topic: "{kind}".into(),
             allowed_topics: vec!["out".into()],
             key: "{message.topic}".into(),
             headers: BTreeMap::new(),
             propagate: Vec::new(),
             value: None,
         };
-        let filters = [Filter::parse("in/#").unwrap()];
+        let filters = [Filter::parse("in/+kind").unwrap()];
         let mapper = Mapper::compile(&mapping, &filters, PayloadFormat::Bytes).unwrap();
         let producer = Rc::<Producer>::default();
         let config = LaneConfig {
             lane: 0,
             route: "default/model".into(),
-            action: ErrorAction::Discard,
-            dead_letter_topic: None,
+            action,
+            dead_letter_topic: (action == ErrorAction::DeadLetter).then(|| "dead".into()),
             max_buffered: 1 << 20,
         };
         Self {
@@ -184,7 +191,7 @@ impl World {
     fn deliver(&mut self) {
         for index in 0..self.broker.len() {
             if !self.lane.can_take() {
-                return;
+                break;
             }
             let now = self.now();
             let message = &mut self.broker[index];
@@ -193,18 +200,23 @@ impl World {
             }
             message.held = Held::Sent;
             let message = *message;
-            self.lane.receive(
-                Received {
-                    id: message.id,
-                    ack: [Ack::None, Ack::PubAck, Ack::PubRec][usize::from(message.qos)],
-                    dup: message.dup,
-                    retain: false,
-                    topic: "in/a",
-                    payload: &[message.content],
-                    properties: None,
+            let received = Received {
+                id: message.id,
+                ack: [Ack::None, Ack::PubAck, Ack::PubRec][usize::from(message.qos)],
+                dup: message.dup,
+                retain: false,
+                topic: match message.content {
+                    FILTERED => "in/filtered",
+                    FORBIDDEN => "in/forbidden",
+                    _ => "in/out",
                 },
-                now,
-            );
+                payload: &[message.content],
+                properties: None,
+            };
+            match message.content {
+                OVERSIZED => self.lane.receive_oversized(received, 1 << 30, String::new(), now),
+                _ => self.lane.receive(received, now),
+            }
         }
         self.broker
             .retain(|message| message.qos > 0 || message.held == Held::Queued);
@@ -364,11 +376,12 @@ impl World {
         }
     }
 
-    /// Acknowledged messages that have no record of their own in Kafka.
+    /// Acknowledged messages that have no record of their own in Kafka, be it a dead letter, and should.
     fn missing(&self) -> usize {
         let in_kafka = |content: &u8| self.in_kafka.get(content).copied().unwrap_or(0);
         self.acknowledged
             .iter()
+            .filter(|(content, _)| **content != FILTERED)
             .map(|(content, count)| count.saturating_sub(in_kafka(content)))
             .sum()
     }
@@ -383,8 +396,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 3_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_acks_follow_kafka_and_the_ledger_balances(steps in prop::collection::vec(step(), 1..120)) {
-        let mut world = World::new(false);
+    fn whatever_happens_acks_follow_kafka_and_the_ledger_balances(
+        action in prop_oneof![Just(ErrorAction::Discard), Just(ErrorAction::DeadLetter), Just(ErrorAction::Stop)],
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
+        let mut world = World::new(action, false);
         for step in &steps {
             world.take(*step);
             prop_assert_eq!(world.lane.ledger().balance(), 0);
@@ -395,8 +411,16 @@ proptest! {
             );
         }
         world.settle();
-        prop_assert_eq!(world.lane.ledger().balance(), 0);
-        prop_assert_eq!(world.lane.ledger().in_flight, 0, "everything has an outcome");
+        let ledger = world.lane.ledger();
+        prop_assert_eq!(ledger.balance(), 0);
+        prop_assert!(world.missing() <= world.discarded());
+        prop_assert!(action == ErrorAction::Discard || ledger.discarded == 0, "{:?}", ledger);
+        prop_assert!(action == ErrorAction::DeadLetter || ledger.dead_lettered == 0, "{:?}", ledger);
+        if world.lane.stopped().is_some() {
+            prop_assert!(action != ErrorAction::Discard, "nothing can stop it");
+            return Ok(());
+        }
+        prop_assert_eq!(ledger.in_flight, 0, "everything has an outcome");
         prop_assert_eq!(world.lane.waiting(), 0);
         prop_assert_eq!(world.lane.buffered(), 0, "every charge has been given back");
         prop_assert!(world.broker.is_empty(), "the broker holds nothing: {:?}", world.broker);
@@ -406,8 +430,8 @@ proptest! {
 /// A plain break: Kafka confirms everything, nothing is refused, no session is forgotten.
 #[test]
 fn a_lost_connection_with_records_in_the_producer_writes_nothing_twice() {
-    let mut world = World::new(false);
-    (0..50).for_each(|n| world.publish(1 + n % 2, n));
+    let mut world = World::new(ErrorAction::Discard, false);
+    (0..50).for_each(|n| world.publish(1 + n % 2, 100 + n));
     world.deliver();
     (0..20).for_each(|_| world.confirm(0, 0));
     world.lose(0, false);
@@ -421,10 +445,38 @@ fn a_lost_connection_with_records_in_the_producer_writes_nothing_twice() {
     assert_eq!(world.acknowledged.len(), 50);
 }
 
+/// What each outcome is, and that the steps reach it: they are random.
+#[test]
+fn every_outcome_of_a_message_is_in_its_bucket() {
+    for action in [ErrorAction::Discard, ErrorAction::DeadLetter, ErrorAction::Stop] {
+        let mut world = World::new(action, false);
+        for content in [0, FILTERED, FORBIDDEN, OVERSIZED, 1] {
+            world.publish(1, content);
+        }
+        world.settle();
+        let ledger = world.lane.ledger();
+        let counts = [
+            ledger.written,
+            ledger.filtered,
+            ledger.discarded,
+            ledger.dead_lettered,
+            ledger.in_flight,
+        ];
+        let (expected, left) = match action {
+            ErrorAction::Discard => ([2, 1, 2, 0, 0], 0),
+            ErrorAction::DeadLetter => ([2, 1, 0, 2, 0], 0),
+            // Nothing is taken behind the message that stopped it.
+            ErrorAction::Stop => ([1, 1, 0, 0, 1], 3),
+        };
+        assert_eq!((counts, world.broker.len()), (expected, left), "{action:?}");
+        assert_eq!(world.lane.stopped().is_some(), action == ErrorAction::Stop);
+    }
+}
+
 /// The negative control: a lane that acknowledges what Kafka does not have is seen.
 #[test]
 fn the_model_sees_a_lane_that_acknowledges_early() {
-    let mut world = World::new(true);
+    let mut world = World::new(ErrorAction::Discard, true);
     world.publish(1, 1);
     world.deliver();
     world.acknowledge();

@@ -23,6 +23,7 @@ pub(super) fn ask(request: &SinkRequest, deadline: Instant) -> Result<SinkFound,
     let credentials = KafkaCredentials::read(&request.sink).map_err(|error| Failure {
         reason: match error {
             OptionsError::Certificates(_) => Reason::KafkaTlsFailed,
+            OptionsError::TokenEndpoint(_) => Reason::TokenUnavailable,
             _ => Reason::KafkaRefused,
         },
         message: error.to_string(),
@@ -45,13 +46,18 @@ pub(super) fn ask(request: &SinkRequest, deadline: Instant) -> Result<SinkFound,
     let first = request.topics.first().map(String::as_str);
     let metadata = asking.caller.metadata(first).map_err(|trouble| {
         let trouble = trouble.looked_into(&request.sink);
+        let servers = request.sink.bootstrap_servers.join(", ");
         Failure {
             reason: trouble.reason(),
-            message: format!(
-                "no Kafka broker of {} answers: {}",
-                request.sink.bootstrap_servers.join(", "),
-                trouble.told("")
-            ),
+            message: match trouble.reason() {
+                Reason::TokenUnavailable => {
+                    format!(
+                        "Kafka at {servers} cannot be asked without a token: {}",
+                        trouble.told("")
+                    )
+                }
+                _ => format!("no Kafka broker of {} answers: {}", servers, trouble.told("")),
+            },
         }
     })?;
     let mut topics: Vec<TopicFound> = request.topics.iter().map(|name| asking.topic(name)).collect();

@@ -97,7 +97,7 @@ impl Route {
 
     fn spawn(self: &Arc<Self>, lanes: &Lanes, lane: u16) -> io::Result<Handle> {
         let plan = self.plan.lane(lane);
-        let orders = lanes.orders(lane, self.is_operated, self.busy(lanes), 0);
+        let orders = lanes.orders(lane, self.is_operated, self.busy(lanes), (0, 0));
         let late = lanes.live.retired(&plan);
         let report = Arc::new(LaneReport::new(
             lane,
@@ -112,6 +112,7 @@ impl Route {
             orders: sender,
             thread: Some(spawn(task)?),
             login: 0,
+            again: 0,
         })
     }
 

@@ -3,10 +3,11 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use millrace_contract::status::LaneState;
+use millrace_contract::status::{LaneState, LaneStatus};
 
 use super::{Route, lock};
 use crate::credentials::Trial;
+use crate::lane_report::LaneView;
 
 /// How long a lane may take to come back before the next one is told all the same.
 const RETURN: Duration = Duration::from_secs(30);
@@ -38,12 +39,8 @@ impl Route {
         let revision = self.credentials.known().revision();
         let lanes: Vec<u16> = lock(&self.lanes).handles.keys().copied().collect();
         for lane in lanes {
-            let deadline = Instant::now() + RETURN;
-            if !self.tell_login(lane, revision) {
-                continue;
-            }
-            while Instant::now() < deadline && !self.uses(lane, revision) {
-                tokio::time::sleep(GLANCE).await;
+            if self.tell_login(lane, revision) {
+                self.wait_for_return(lane, |_, view| view.login >= revision).await;
             }
         }
     }
@@ -62,15 +59,31 @@ impl Route {
         true
     }
 
-    /// Whether a lane is up with a login of this revision, or has no connection that would need it.
-    fn uses(&self, lane: u16, revision: u64) -> bool {
+    /// Waits until a lane that was told to connect anew is up with a connection that `is_new`, or has none that it would
+    /// need. False: it takes too long.
+    pub(super) async fn wait_for_return(
+        &self,
+        lane: u16,
+        mut is_new: impl FnMut(&LaneStatus, &LaneView) -> bool,
+    ) -> bool {
+        let deadline = Instant::now() + RETURN;
+        while !self.has_returned(lane, &mut is_new) {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+        true
+    }
+
+    fn has_returned(&self, lane: u16, is_new: &mut impl FnMut(&LaneStatus, &LaneView) -> bool) -> bool {
         let lanes = lock(&self.lanes);
         lanes.end.is_some()
             || lanes.handles.get(&lane).is_none_or(|handle| {
                 let (status, view, _) = handle.report.view();
                 match status.state {
                     LaneState::Idle | LaneState::Down | LaneState::Left => true,
-                    LaneState::Up | LaneState::Leaving => view.login >= revision,
+                    LaneState::Up | LaneState::Leaving => is_new(&status, &view),
                     LaneState::Connecting | LaneState::Waiting | LaneState::TakenOver => false,
                 }
             })

@@ -54,6 +54,8 @@ pub(super) struct Handle {
     pub(super) thread: Option<JoinHandle<()>>,
     /// The login it is told to use.
     pub(super) login: u64,
+    /// How often it has been told to connect anew for another reason.
+    pub(super) again: u64,
 }
 
 impl Lanes {
@@ -90,26 +92,34 @@ impl Lanes {
     }
 
     /// The orders of a lane at this moment.
-    pub(super) fn orders(&self, lane: u16, is_operated: bool, busy: usize, login: u64) -> Orders {
+    pub(super) fn orders(
+        &self,
+        lane: u16,
+        is_operated: bool,
+        busy: usize,
+        (login, again): (u64, u64),
+    ) -> Orders {
         Orders {
             command: self.command(lane, is_operated),
             live: Arc::clone(&self.live),
             max_buffered: MAX_BUFFERED / busy.max(1),
             login,
+            again,
         }
     }
 
     /// Gives every lane its orders, where they have changed.
     pub(super) fn tell(&self, is_operated: bool, busy: usize) {
         for (lane, handle) in &self.handles {
-            let new = self.orders(*lane, is_operated, busy, handle.login);
+            let new = self.orders(*lane, is_operated, busy, (handle.login, handle.again));
             handle.orders.send_if_modified(|orders| {
                 // Nothing follows giving up.
                 let changed = orders.command != Command::Abort
                     && (orders.command != new.command
                         || orders.live.revision != new.live.revision
                         || orders.max_buffered != new.max_buffered
-                        || orders.login != new.login);
+                        || orders.login != new.login
+                        || orders.again != new.again);
                 if changed {
                     *orders = new;
                 }

@@ -64,7 +64,7 @@ impl Route {
         seen.problems.extend(of_broker.2);
         seen.problems.extend(of_kafka.2);
         let mut certificates = self.credentials.known().certificates();
-        certificates.extend(self.kafka_credentials.known().certificates());
+        certificates.extend(self.kafka_credentials.certificates());
         seen.problems.extend(expiring(&certificates));
         let route = &self.settings.route;
         RouteSnapshot {
@@ -129,7 +129,7 @@ impl Route {
         let stopped = stopped.map(|Stop { message, .. }| problem(Reason::MessageUndeliverable, message));
         let refused = lanes.refused.as_ref();
         let refused = refused.map(|message| problem(Reason::ConfigurationRefused, message));
-        let of_kafka = self.kafka.problems(&servers);
+        let of_kafka = self.kafka_credentials.problems(&self.kafka, &servers);
         // A Kafka that is away, or stands, fills windows and buffers too.
         let limits = [
             seen.window.map(window_full),

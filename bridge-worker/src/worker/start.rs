@@ -10,9 +10,10 @@ use millrace_contract::{Document, MAX_LANES};
 use tokio::sync::watch;
 
 use super::lanes::Lanes;
-use super::{Route, StartError, Worker, credentials};
+use super::{Route, StartError, Worker, credentials, failback};
 use crate::config::{self, LivePlan, RoutePlan};
 use crate::credentials::Credentials;
+use crate::failback::Failback;
 use crate::kafka::{
     ClientSettings, KafkaState, Looker, MAX_BATCH_BYTES, Mailbox, Producer, TopicKeeper, TopicMaker, Topics,
     client_config, rotation,
@@ -85,22 +86,37 @@ impl Worker {
             has_been_ready: AtomicBool::new(false),
         };
         let route = Arc::new(route);
-        if route.credentials.are_to_be_watched() {
-            watch_credentials(&route)?;
-        }
+        watch_broker(&route)?;
         Ok(Self { route, ended })
     }
 }
 
-/// Not waited for at the end either: it holds nothing of a message.
-fn watch_credentials(route: &Arc<Route>) -> std::io::Result<()> {
+/// Looks at what may change of the broker. Not waited for at the end either: it holds nothing of a message.
+fn watch_broker(route: &Arc<Route>) -> std::io::Result<()> {
+    let failback = Failback::of(&route.settings.broker, &route.plan.lane(0).session);
+    let has_credentials = route.credentials.are_to_be_watched();
+    if failback.is_none() && !has_credentials {
+        return Ok(());
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let route = Arc::downgrade(route);
-    std::thread::Builder::new()
-        .name("credentials".into())
-        .spawn(move || runtime.block_on(credentials::watch(route)))?;
+    std::thread::Builder::new().name("broker".into()).spawn(move || {
+        runtime.block_on(async {
+            let credentials = async {
+                if has_credentials {
+                    credentials::watch(route.clone()).await;
+                }
+            };
+            let failback = async {
+                if let Some(failback) = failback {
+                    failback::watch(route.clone(), failback).await;
+                }
+            };
+            tokio::join!(credentials, failback);
+        });
+    })?;
     Ok(())
 }
 

@@ -51,11 +51,13 @@ fn runs(pid: u32) -> bool {
     theirs.is_empty() || (theirs != vector("self") && has_mapped(&maps))
 }
 
-/// Whether a program has mapped something itself: its libraries, or without those, as in Go, its heap. The kernel maps no
-/// library but the loader, and two parts without a name at most: what is zero at first of the program and of the loader.
+/// Whether a program has mapped something itself: its libraries, or without those, as in Go, its heap. Then it runs, and the
+/// kernel has closed what was to be closed: it does that last, on the way into the program. The kernel maps no library but the
+/// loader, and three parts without a name at most: what is zero at first of the program and of the loader, and the stack, which
+/// gets its name in the end.
 fn has_mapped(maps: &str) -> bool {
     let unnamed = maps.lines().filter(|line| line.split_whitespace().count() == 5);
-    maps.contains("/libc.so.") || unnamed.count() > 2
+    maps.contains("/libc.so.") || (maps.contains("[stack]") && unnamed.count() > 2)
 }
 
 #[cfg(test)]

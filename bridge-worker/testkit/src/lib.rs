@@ -31,7 +31,7 @@
 //! | [`Authority`] | issues certificates, good and bad ones |
 //! | [`check`] | compares the two accounts |
 //! | [`ScriptedBroker`] | an MQTT broker that does exactly what a test says |
-//! | [`Process`], [`wait_until`], [`Port`], [`no_forks`] | small helpers |
+//! | [`Process`], [`wait_until`], [`Port`], [`no_forks`], [`open_files`] | small helpers |
 
 mod bits;
 mod check;
@@ -39,6 +39,7 @@ mod client;
 mod dialogue;
 mod forks;
 mod kafka;
+mod limits;
 mod mosquitto;
 mod observer;
 mod pki;
@@ -57,6 +58,7 @@ pub use check::{Findings, Verdict, check};
 pub use dialogue::{Dialogue, Heard};
 pub use forks::{no_forks, spawn};
 pub use kafka::{Consumed, Kafka, KafkaBuilder, committed, consume, partition_ends};
+pub use limits::open_files;
 pub use mosquitto::{Mosquitto, MosquittoBuilder};
 pub use observer::{Observer, Records, Seen};
 pub use pki::{Authority, Issued};

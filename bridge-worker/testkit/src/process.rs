@@ -129,6 +129,11 @@ impl Process {
         self.wait(Duration::from_secs(10))
     }
 
+    /// Has it crash (SIGABRT); does not wait.
+    pub fn abort(&mut self) {
+        self.signal(Signal::ABORT);
+    }
+
     /// Freezes it (SIGSTOP).
     pub fn pause(&mut self) {
         self.signal(Signal::STOP);

@@ -93,17 +93,8 @@ impl ScriptedBroker {
     /// When none comes within five seconds.
     #[track_caller]
     pub fn accept(&self) -> Connection {
-        self.accept_within(DEADLINE)
-    }
-
-    /// The next connection.
-    ///
-    /// # Panics
-    /// When none comes within `deadline`.
-    #[track_caller]
-    pub fn accept_within(&self, deadline: Duration) -> Connection {
         let mut accepted = None;
-        wait_until(deadline, "a connection", || {
+        wait_until(DEADLINE, "a connection", || {
             accepted = self.try_accept();
             accepted.is_some()
         });

@@ -15,8 +15,8 @@ mod running;
 pub(crate) use holding::Holding;
 pub(crate) use kafka::{Api, Code, MockKafka, Written};
 pub(crate) use pacer::{Message, Pacer};
-pub(crate) use process::{POD_UID, WorkerProcess};
-pub(crate) use route::{message, repeat, route, session};
+pub(crate) use process::{POD_UID, WorkerProcess, keeping_cores};
+pub(crate) use route::{commands, message, repeat, route, session};
 pub(crate) use running::Running;
 
 use std::time::Duration;

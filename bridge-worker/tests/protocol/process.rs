@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::Command;
 
 use millrace_contract::status::{Reason, RouteStatus, Status};
@@ -17,6 +18,17 @@ pub(crate) struct WorkerProcess {
     pub(crate) process: Process,
     admin: Port,
     folder: tempfile::TempDir,
+}
+
+/// The same program in a folder, where it may leave its memory behind when it crashes.
+pub(crate) fn keeping_cores(command: &Command, folder: &Path) -> Command {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "ulimit -c unlimited && cd \"$0\" && exec \"$@\""])
+        .arg(folder)
+        .arg(command.get_program())
+        .args(command.get_args());
+    shell
 }
 
 /// The uid of the pod of a worker that an operator runs.
@@ -45,6 +57,14 @@ impl WorkerProcess {
     pub(crate) fn with_cpu_request(document: &Document, millicores: u32) -> Self {
         let (folder, mut command) = Self::whole(document);
         command.env("MILLRACE_CPU_REQUEST", millicores.to_string());
+        Self::spawn(folder, command)
+    }
+
+    /// Where processes that crash may leave their memory behind.
+    #[track_caller]
+    pub(crate) fn where_cores_are_kept(document: &Document) -> Self {
+        let (folder, command) = Self::whole(document);
+        let command = keeping_cores(&command, folder.path());
         Self::spawn(folder, command)
     }
 
@@ -163,6 +183,17 @@ impl WorkerProcess {
     #[track_caller]
     pub(crate) fn text(&self, path: &str) -> String {
         self.ask(path).expect("an answer")
+    }
+
+    /// All that it says to anybody.
+    #[track_caller]
+    pub(crate) fn texts(&self) -> [String; 4] {
+        [
+            self.process.stderr(),
+            self.process.stdout(),
+            self.text("/status"),
+            self.text("/metrics"),
+        ]
     }
 
     fn ask(&self, path: &str) -> Option<String> {

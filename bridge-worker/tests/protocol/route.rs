@@ -2,12 +2,33 @@
 
 use millrace_contract::survey::Survey;
 use millrace_contract::{
-    Broker, Compression, Document, ErrorAction, Lanes, Live, Mapping, OnError, Ordering, PayloadFormat,
-    Producer, ProtocolVersion, RouteId, Settings, SharedSubscriptions, Sink, Source, Subscription, Timeouts,
-    VERSION,
+    Broker, Compression, Consumer, Document, ErrorAction, FAILBACK_MS, Lanes, Live, LiveToMqtt, Mapping,
+    OnError, Ordering, PayloadFormat, Producer, ProtocolVersion, Publishing, RouteId, Settings,
+    SharedSubscriptions, Sink, Source, Start, Subscription, Timeouts, VERSION,
 };
 use millrace_testkit::wire::Publish;
 use millrace_testkit::{Connection, ScriptedBroker};
+
+/// The other way, between the same broker and the same Kafka: commands from the topic `commands`, to `devices/<key>`.
+pub(crate) fn commands(of_messages: Document) -> Document<LiveToMqtt> {
+    let Document { mut settings, live } = of_messages;
+    settings.consumer = Some(Consumer {
+        topics: vec!["commands".into()],
+        group: "commands".into(),
+        start: Start::Earliest,
+    });
+    Document {
+        settings,
+        live: LiveToMqtt {
+            payload: PayloadFormat::Bytes,
+            publishing: Publishing::to("devices/{record.key}", vec!["devices/+".into()]),
+            on_error: live.on_error,
+            max_message_bytes: live.max_message_bytes,
+            timeouts: live.timeouts,
+            survey: live.survey,
+        },
+    }
+}
 
 /// A route with one lane and QoS 1, from `in/<stream>/...` to the Kafka topic `out.<stream>`; dead letters go to
 /// `dead`. Kafka is tried again quickly, and a lane that was taken over waits half a second.
@@ -30,6 +51,7 @@ pub(crate) fn route(broker: &ScriptedBroker, bootstrap: &str) -> Document {
                 session_expiry_seconds: 3600,
                 keep_alive_seconds: 30,
                 receive_maximum: 10_000,
+                failback_ms: FAILBACK_MS,
                 shared_subscriptions: SharedSubscriptions::Auto,
             },
             sink: Sink {

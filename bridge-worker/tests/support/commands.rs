@@ -87,9 +87,19 @@ impl Commands {
         });
     }
 
-    /// Everything that Kafka has by now, and more, has come to the devices.
+    /// Everything that Kafka has by now, and more, has come to the devices, and every worker has repeated what it has to:
+    /// each connects again at a time of its own.
     #[track_caller]
     pub fn wait_flow(&self, devices: &Subscriber) {
+        // In a partition what is repeated comes before what is new.
+        let published = self.witness.published();
+        wait_until(SOON, "something new in every partition", || {
+            let confirmed = self.witness.confirmed();
+            published
+                .iter()
+                .zip(confirmed)
+                .all(|(published, confirmed)| confirmed > *published)
+        });
         let goal = self.writer.confirmed() + 100;
         wait_until(SOON, &format!("{goal} messages of {}", self.route.name), || {
             self.delivered(devices) >= goal

@@ -2,7 +2,7 @@
 
 use millrace_contract::survey::Survey;
 use millrace_contract::{
-    Broker, Compression, Consumer, Document, ErrorAction, Lanes, Live, LiveToMqtt, Mapping,
+    Broker, Compression, Consumer, Document, ErrorAction, FAILBACK_MS, Lanes, Live, LiveToMqtt, Mapping,
     NoMatchingSubscribers, OnError, Ordering, PayloadFormat, Producer, ProtocolVersion, Publishing, RouteId,
     Settings, SharedSubscriptions, Sink, Source, Start, Subscription, Timeouts, VERSION,
 };
@@ -152,6 +152,7 @@ impl Route {
                 session_expiry_seconds: 3_600,
                 keep_alive_seconds: self.keep_alive_seconds,
                 receive_maximum: 10_000,
+                failback_ms: FAILBACK_MS,
                 shared_subscriptions: SharedSubscriptions::Auto,
             },
             sink: Sink {

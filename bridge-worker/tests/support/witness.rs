@@ -106,14 +106,18 @@ impl Witness {
         self.port.address()
     }
 
+    /// The end of what has been published of each partition.
+    pub fn published(&self) -> Vec<u64> {
+        self.of_each_partition(|partition| partition.published)
+    }
+
     /// The end of the longest prefix of each partition whose records have all been confirmed.
     pub fn confirmed(&self) -> Vec<u64> {
-        let account = self.shared.lock();
-        account
-            .partitions
-            .iter()
-            .map(|partition| partition.confirmed)
-            .collect()
+        self.of_each_partition(|partition| partition.confirmed)
+    }
+
+    fn of_each_partition(&self, count: impl Fn(&Partition) -> u64) -> Vec<u64> {
+        self.shared.lock().partitions.iter().map(count).collect()
     }
 
     /// Times a message was published that had been before.

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use millrace_contract::AnyDocument;
+use rdkafka::ClientContext;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
-use rdkafka::{ClientConfig, ClientContext};
 
 use super::again::Made;
 use super::mqtt::Publisher;
@@ -33,9 +33,8 @@ impl Outlet {
         let side = match document {
             AnyDocument::ToKafka(document) => {
                 let sink = &document.settings.sink;
-                let mut config = ClientConfig::new();
+                let mut config = bridge_worker::reaching(sink)?;
                 config
-                    .set("bootstrap.servers", sink.bootstrap_servers.join(","))
                     .set("client.id", "millrace-redrive")
                     .set("partitioner", "murmur2_random")
                     .set("enable.idempotence", "true")
@@ -48,9 +47,6 @@ impl Outlet {
                             .clamp(1_000_000, 1_000_000_000)
                             .to_string(),
                     );
-                for (name, value) in &sink.librdkafka {
-                    config.set(name, value);
-                }
                 Side::Kafka(config.create_with_context(Answers::default())?)
             }
             AnyDocument::ToMqtt(document) => Side::Mqtt(Publisher::connect(

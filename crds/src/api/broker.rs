@@ -3,10 +3,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::security::token_expiration;
-use super::{BasicAuth, CertificateSource, ClientCertificate, MqttBrokerStatus, SystemRoots, patterns};
+use super::{
+    AllowedRoutes, BasicAuth, CertificateSource, ClientCertificate, MqttBrokerStatus, SystemRoots, patterns,
+};
 use crate::units::GepDuration;
 
-/// How to reach an MQTT broker. Routes of the same namespace refer to it by name.
+/// How to reach an MQTT broker. Routes refer to it by name.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "millrace.dev",
@@ -48,7 +50,8 @@ use crate::units::GepDuration;
 pub struct MqttBrokerSpec {
     /// Where the broker is: `mqtt://host:port`, or with TLS `mqtts://host:port`; in WebSockets `ws://host:port/path` and
     /// `wss://host:port/path`. Without port: 1883, 8883, 80 and 443; without path: `/mqtt`. Several are of one cluster and
-    /// are tried in order. User name and password belong in `auth`.
+    /// are tried in order, each time from the first; connections go back to an earlier one when it works again. User name and
+    /// password belong in `auth`.
     #[schemars(
         length(min = 1, max = 8),
         inner(length(min = 1, max = 512), regex(pattern = patterns::MQTT_URL)),
@@ -72,6 +75,10 @@ pub struct MqttBrokerSpec {
     /// broker says (3.1.1 brokers say nothing). Supported: yes, whatever it says. Unsupported: no.
     #[serde(default)]
     pub shared_subscriptions: SharedSubscriptions,
+    /// Which routes of other namespaces may refer to the broker. Absent: none. Their workers log in with Secrets of their
+    /// own namespace, which have the names that are written here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_routes: Option<AllowedRoutes>,
 }
 
 /// Which MQTT version to speak.

@@ -12,6 +12,12 @@ pub(crate) const SECRET_KEY: &str = "^[-._a-zA-Z0-9]+$";
 pub(crate) const MQTT_URL: &str = r"^(mqtts?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?|wss?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~!$&'()*+,;=:%/?-]*)?)$";
 /// Whom a token is for.
 pub(crate) const AUDIENCE: &str = "^[!-~]+$";
+/// Scopes of OAuth 2.0 (RFC 6749, section 3.3).
+pub(crate) const SCOPE: &str = "^[!#-\\[\\]-~]+( [!#-\\[\\]-~]+)*$";
+/// An endpoint that is sent secrets: with TLS.
+pub(crate) const HTTPS_URL: &str = r"^https://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?([?][A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?$";
+/// The value of a SASL extension (RFC 7628, section 3.1).
+pub(crate) const EXTENSION: &str = "^[ -~]*$";
 /// The name in a server's certificate: of a host, or an IP address.
 pub(crate) const SERVER_NAME: &str = "^[A-Za-z0-9_]([A-Za-z0-9._:-]*[A-Za-z0-9])?$";
 /// First part of a client id.
@@ -39,6 +45,9 @@ pub(crate) fn advice(pattern: &str, value: &str) -> String {
         NAMESPACE => "is not a namespace: write lower-case letters, digits and `-`",
         SECRET_KEY => "is not a key of a Secret: write letters, digits, `-`, `_` and `.`",
         MQTT_URL => return mqtt_url(value),
+        SCOPE => "is no list of scopes: write ASCII characters without quotes, and one space between two scopes",
+        HTTPS_URL => return https_url(value),
+        EXTENSION => "is not the value of an extension: write ASCII characters",
         AUDIENCE => "is not an audience: write ASCII characters without spaces",
         SERVER_NAME => "is not a name that a certificate can have: write a host name or an IP address",
         CLIENT_ID_PREFIX => {
@@ -73,6 +82,20 @@ fn mqtt_url(value: &str) -> String {
         "mqtt" | "mqtts" => format!("is not an address: write {scheme}://host:port and nothing after it"),
         "ws" | "wss" => format!("is not an address: write {scheme}://host:port/path"),
         _ => "is not the address of an MQTT broker: write mqtt://host:port, or mqtts, ws or wss instead of mqtt".into(),
+    }
+}
+
+fn https_url(value: &str) -> String {
+    let (scheme, rest) = value.split_once("://").unwrap_or(("", value));
+    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    match scheme {
+        _ if host.contains('@') => {
+            "has a user name in it: write the client's id and secret below clientCredentials, and https://host/path here".into()
+        }
+        "http" => format!("would have the client's secret sent for everybody to read: write https://{rest}"),
+        "" => format!("has no scheme: write https://{rest}"),
+        "https" => "is not an address: write https://host/path, without a fragment".into(),
+        _ => "is not the address of a token endpoint: write https://host/path".into(),
     }
 }
 

@@ -6,7 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ObjectRef, TopicRouteStatus, patterns};
+use super::{Named, ObjectRef, Reference, TopicRouteStatus, patterns};
 use crate::units::{GepDuration, Quantity};
 pub use destination::{
     Compression, KafkaDestination, MqttDestination, NoMatchingSubscribers, Producer, Propagate, Retain,
@@ -110,21 +110,25 @@ pub struct TopicRouteSpec {
     pub worker: WorkerPods,
 }
 
-impl TopicRouteSpec {
-    /// The MqttBroker that the route reads or publishes to, and the field that names it.
-    pub fn broker_ref(&self) -> Option<(&'static str, &ObjectRef)> {
-        let from = self.from.mqtt.as_ref().map(|mqtt| &mqtt.broker_ref);
-        let to = self.to.mqtt.as_ref().map(|mqtt| &mqtt.broker_ref);
-        let from = from.map(|named| ("spec.from.mqtt.brokerRef", named));
-        from.or(to.map(|named| ("spec.to.mqtt.brokerRef", named)))
+impl TopicRoute {
+    /// The MqttBroker that the route reads or publishes to.
+    pub fn broker_ref(&self) -> Option<Reference<'_>> {
+        let from = self.spec.from.mqtt.as_ref().map(|mqtt| &mqtt.broker_ref);
+        let to = self.spec.to.mqtt.as_ref().map(|mqtt| &mqtt.broker_ref);
+        self.reference("spec.from.mqtt.brokerRef", from)
+            .or(self.reference("spec.to.mqtt.brokerRef", to))
     }
 
-    /// The KafkaSink that the route reads or writes to, and the field that names it.
-    pub fn sink_ref(&self) -> Option<(&'static str, &ObjectRef)> {
-        let to = self.to.kafka.as_ref().map(|kafka| &kafka.sink_ref);
-        let from = self.from.kafka.as_ref().map(|kafka| &kafka.sink_ref);
-        let to = to.map(|named| ("spec.to.kafka.sinkRef", named));
-        to.or(from.map(|named| ("spec.from.kafka.sinkRef", named)))
+    /// The KafkaSink that the route reads or writes to.
+    pub fn sink_ref(&self) -> Option<Reference<'_>> {
+        let to = self.spec.to.kafka.as_ref().map(|kafka| &kafka.sink_ref);
+        let from = self.spec.from.kafka.as_ref().map(|kafka| &kafka.sink_ref);
+        self.reference("spec.to.kafka.sinkRef", to)
+            .or(self.reference("spec.from.kafka.sinkRef", from))
+    }
+
+    fn reference<'a>(&'a self, field: &'static str, object: Option<&'a ObjectRef>) -> Option<Reference<'a>> {
+        object.map(|object| Reference::new(field, object, self.namespace()))
     }
 }
 

@@ -5,10 +5,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::security::token_expiration;
-use super::{BasicAuth, CertificateSource, ClientCertificate, KafkaSinkStatus, SystemRoots, patterns};
+use super::{
+    AllowedRoutes, BasicAuth, CertificateSource, ClientCertificate, KafkaSinkStatus, SecretRef, SystemRoots,
+    patterns,
+};
 use crate::units::GepDuration;
 
-/// How to reach a Kafka cluster. Routes of the same namespace refer to it by name.
+/// How to reach a Kafka cluster. Routes refer to it by name.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "millrace.dev",
@@ -77,6 +80,10 @@ pub struct KafkaSinkSpec {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["group"])
     )]
     pub watched_groups: Vec<WatchedGroup>,
+    /// Which routes of other namespaces may refer to the sink. Absent: none. Their workers log in with Secrets of their own
+    /// namespace, which have the names that are written here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_routes: Option<AllowedRoutes>,
 }
 
 /// Whose certificates are trusted, and which is shown. A broker's certificate must have the name by which Kafka advertises
@@ -133,9 +140,89 @@ pub enum SaslMechanism {
 /// Where tokens come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.token) != has(self.clientCredentials)")
+    .message("needs one source of tokens: write `token` or `clientCredentials`"))]
 pub struct OAuthBearer {
     /// Tokens of the workers' ServiceAccount.
-    pub token: ServiceAccountToken,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<ServiceAccountToken>,
+    /// Tokens of an OAuth 2.0 or OpenID Connect provider, got by the client credentials grant (RFC 6749, section 4.4).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_credentials: Option<ClientCredentials>,
+}
+
+/// Tokens that a provider gives for a client's id and secret, which are sent to it alone (`client_secret_basic`). They are
+/// renewed when three quarters of their life are over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!(has(self.clientId) && has(self.clientIdKey))")
+    .message("has two client ids: remove `clientId` (the id itself) or `clientIdKey` (its key in the Secret)"))]
+pub struct ClientCredentials {
+    /// The provider's token endpoint, `token_endpoint` in its `/.well-known/openid-configuration`: `https://host/path`.
+    #[schemars(length(min = 1, max = 2048), regex(pattern = patterns::HTTPS_URL))]
+    pub token_endpoint_url: String,
+    /// The Secret that holds the client's secret, and its id unless `clientId` gives it.
+    pub secret_ref: SecretRef,
+    /// The client's id itself. Absent: it is read from the Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub client_id: Option<String>,
+    /// The Secret's key that holds the client's id, if `clientId` is absent. Default: `client-id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::SECRET_KEY))]
+    pub client_id_key: Option<String>,
+    /// The Secret's key that holds the client's secret.
+    #[serde(default = "client_secret")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::SECRET_KEY))]
+    pub client_secret_key: String,
+    /// What the token is to allow: scopes, separated by single spaces. Absent: what the provider gives by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = patterns::SCOPE))]
+    pub scope: Option<String>,
+    /// Whom the token is to be for, at providers that are to be told (`audience` of the request): what Kafka expects in its
+    /// `aud`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = patterns::AUDIENCE))]
+    pub audience: Option<String>,
+    /// What Kafka is told beside the token, by name (SASL extensions, RFC 7628): `logicalCluster` and `identityPoolId` for
+    /// Confluent Cloud. They are no secrets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "extensions")]
+    pub extensions: BTreeMap<String, String>,
+    /// Whose certificates are trusted at the endpoint. Absent: those of the system's authorities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<EndpointTls>,
+}
+
+impl ClientCredentials {
+    /// The Secret's key that holds the client's id, if `clientId` is absent.
+    pub fn client_id_key(&self) -> &str {
+        self.client_id_key.as_deref().unwrap_or("client-id")
+    }
+}
+
+/// Whose certificates are trusted at an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointTls {
+    /// Where the certificates of the authorities are that are trusted, in PEM. Absent: the system's are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<CertificateSource>,
+    /// Whether the system's authorities are trusted. IfNoCa: if `ca` names none. Always: beside those.
+    #[serde(default)]
+    pub system_roots: SystemRoots,
+}
+
+fn client_secret() -> String {
+    "client-secret".into()
+}
+
+fn extensions(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": {"type": "string", "maxLength": 1024, "pattern": patterns::EXTENSION},
+    })
 }
 
 /// Tokens of the workers' ServiceAccount, which Kubernetes makes and renews.
@@ -199,7 +286,7 @@ librdkafka_settings!(
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.growth.policy != 'Grow' || self.growth.max >= self.partitions")
-    .message("growth.max is less than partitions: a topic would begin with more than it may ever have"))]
+    .message("growth.max is less than partitions, with which a topic begins: raise growth.max, or write fewer partitions"))]
 pub struct TopicPolicy {
     /// A topic, or the beginning of topics followed by `*`: `telemetry.*`.
     #[schemars(length(min = 1, max = 249), regex(pattern = patterns::TOPIC_PATTERN))]

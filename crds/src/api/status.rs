@@ -171,9 +171,9 @@ pub struct KafkaSinkStatus {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub topics: Vec<TopicStatus>,
-    /// The route whose workers watch consumer groups.
+    /// The route whose workers watch consumer groups; with its namespace, `NAMESPACE/NAME`, if that is another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
+    #[schemars(length(max = 317))]
     pub watched_by: Option<String>,
     /// The consumer groups that are watched.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

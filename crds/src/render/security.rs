@@ -4,8 +4,8 @@ use millrace_contract as contract;
 
 use super::RenderOptions;
 use crate::api::{
-    BasicAuth, BrokerAuth, BrokerTls, CertificateSource, ClientCertificate, KafkaTls, Sasl, SaslMechanism,
-    SystemRoots,
+    BasicAuth, BrokerAuth, BrokerTls, CertificateSource, ClientCertificate, ClientCredentials, KafkaTls,
+    OAuthBearer, Sasl, SaslMechanism, SystemRoots,
 };
 use crate::places;
 
@@ -90,15 +90,44 @@ pub(super) fn sasl(namespace: &str, sasl: &Sasl, options: &RenderOptions<'_>) ->
         SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
         SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
         SaslMechanism::OAuthBearer => {
-            let token = &sasl.oauth_bearer.as_ref()?.token;
-            let place = places::token(&token.audience, &token.expiration);
-            return Some(contract::Sasl::Token((options.places)(&place)));
+            return bearer(namespace, sasl.oauth_bearer.as_ref()?, options);
         }
     };
     Some(contract::Sasl::Basic {
         mechanism: mechanism.into(),
         credentials: credentials(namespace, sasl.basic.as_ref()?, options),
     })
+}
+
+fn bearer(namespace: &str, bearer: &OAuthBearer, options: &RenderOptions<'_>) -> Option<contract::Sasl> {
+    if let Some(client) = &bearer.client_credentials {
+        let client = client_credentials(namespace, client, options);
+        return Some(contract::Sasl::ClientCredentials(Box::new(client)));
+    }
+    let token = bearer.token.as_ref()?;
+    let place = places::token(&token.audience, &token.expiration);
+    Some(contract::Sasl::Token((options.places)(&place)))
+}
+
+fn client_credentials(
+    namespace: &str,
+    client: &ClientCredentials,
+    options: &RenderOptions<'_>,
+) -> contract::ClientCredentials {
+    let value = |key| (options.places)(&places::secret(namespace, &client.secret_ref, key));
+    let tls = client.tls.clone().unwrap_or_default();
+    contract::ClientCredentials {
+        token_endpoint_url: client.token_endpoint_url.clone(),
+        client_id: match &client.client_id {
+            Some(id) => contract::Value::Literal(id.clone()),
+            None => value(client.client_id_key()),
+        },
+        client_secret: value(&client.client_secret_key),
+        scope: client.scope.clone(),
+        audience: client.audience.clone(),
+        extensions: client.extensions.clone(),
+        tls: trust(namespace, tls.ca.as_ref(), tls.system_roots, None, options),
+    }
 }
 
 fn credentials(namespace: &str, basic: &BasicAuth, options: &RenderOptions<'_>) -> contract::Credentials {

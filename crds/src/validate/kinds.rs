@@ -26,6 +26,8 @@ pub(super) enum Found<'k> {
     Ours(&'k Kind),
     /// A Secret or ConfigMap, which a broker or a sink may refer to.
     Keys,
+    /// A Namespace, whose labels may grant something.
+    Namespace,
     /// Something of Kubernetes or another API.
     Foreign,
     /// Meant to be one of ours.
@@ -89,6 +91,7 @@ impl Kinds {
                 )
             }
             (None, None) if version == "v1" && ["Secret", "ConfigMap"].contains(&kind) => Found::Keys,
+            (None, None) if version == "v1" && kind == "Namespace" => Found::Namespace,
             (None, None) => Found::Foreign,
         }
     }

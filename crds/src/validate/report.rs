@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::api::{KafkaSink, MqttBroker, Named, TopicRoute};
+use crate::api::{KafkaSink, MqttBroker, TopicRoute};
 
 /// A file of manifests: any number of YAML documents.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,18 +43,14 @@ pub struct Objects {
 impl Objects {
     /// The broker that a route reads or publishes to, if it is in the set.
     pub fn broker_of(&self, route: &TopicRoute) -> Option<&MqttBroker> {
-        let name = &route.spec.broker_ref()?.1.name;
-        self.brokers
-            .iter()
-            .find(|broker| broker.name() == name && broker.namespace() == route.namespace())
+        let reference = route.broker_ref()?;
+        self.brokers.iter().find(|broker| reference.is_to(*broker))
     }
 
     /// The sink that a route reads or writes, if it is in the set.
     pub fn sink_of(&self, route: &TopicRoute) -> Option<&KafkaSink> {
-        let name = &route.spec.sink_ref()?.1.name;
-        self.sinks
-            .iter()
-            .find(|sink| sink.name() == name && sink.namespace() == route.namespace())
+        let reference = route.sink_ref()?;
+        self.sinks.iter().find(|sink| reference.is_to(*sink))
     }
 }
 

@@ -25,7 +25,17 @@ pub(super) fn check(sink: &KafkaSink) -> Vec<Note> {
         .sasl
         .as_ref()
         .and_then(|sasl| sasl.oauth_bearer.as_ref());
-    if let Some(token) = bearer.map(|bearer| &bearer.token) {
+    if let Some(client) = bearer.and_then(|bearer| bearer.client_credentials.as_ref()) {
+        let url = FieldPath::parse("spec.sasl.oauthBearer.clientCredentials.tokenEndpointUrl");
+        notes.extend(bounds::port(url, &client.token_endpoint_url));
+        let extensions = FieldPath::parse("spec.sasl.oauthBearer.clientCredentials.extensions");
+        let names = client.extensions.keys();
+        notes
+            .extend(names.filter_map(|name| {
+                extension(name).map(|message| Note::error(extensions.key(name), message))
+            }));
+    }
+    if let Some(token) = bearer.and_then(|bearer| bearer.token.as_ref()) {
         notes.extend(bounds::duration(
             "spec.sasl.oauthBearer.token.expiration",
             &token.expiration,
@@ -37,6 +47,18 @@ pub(super) fn check(sink: &KafkaSink) -> Vec<Note> {
         notes.extend(topic_policy(&topics.index(index), policy));
     }
     notes
+}
+
+/// What is wrong with the name of a SASL extension (RFC 7628, section 3.1).
+fn extension(name: &str) -> Option<&'static str> {
+    match name {
+        "auth" => Some("is what the token is sent as: remove it"),
+        "" => Some("has no name: write one of letters alone"),
+        _ if !name.bytes().all(|byte| byte.is_ascii_alphabetic()) => {
+            Some("is not the name of an extension: write letters alone")
+        }
+        _ => None,
+    }
 }
 
 /// What is wrong with a setting, told more exactly than the CEL rule can.

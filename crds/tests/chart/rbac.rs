@@ -74,7 +74,7 @@ fn expected() -> BTreeSet<String> {
 fn the_operator_has_the_rights_it_needs_and_no_other() {
     let Some(objects) = render("") else { return };
     let mut all = expected();
-    all.insert("namespaces: get".to_owned());
+    all.insert("namespaces: get list watch".to_owned());
     all.insert(
         "apiextensions.k8s.io/customresourcedefinitions \
          (kafkasinks.millrace.dev, mqttbrokers.millrace.dev, topicroutes.millrace.dev): get"

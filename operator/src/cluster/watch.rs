@@ -4,12 +4,15 @@ use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::core::{ApiResource, DynamicObject, NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::WatchStreamExt;
+use kube::runtime::reflector::Store;
+use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -97,7 +100,54 @@ pub fn pods(
     watch::<Pod>(client, scope, observed, ChildKind::Pod, observed::pod)
 }
 
-type Owners = futures::stream::BoxStream<'static, Owner>;
+/// The labels of namespaces, and which of them have changed, for as long as it is polled. An operator of one namespace is
+/// told of none.
+pub fn namespaces(client: &Client, scope: &Scope, writer: NamespaceWriter) -> BoxStream<'static, String> {
+    if *scope != Scope::All {
+        return futures::stream::pending().boxed();
+    }
+    let mut listed: Vec<String> = Vec::new();
+    watcher(
+        Api::<PartialObjectMeta<Namespace>>::all(client.clone()),
+        watcher::Config::default(),
+    )
+    .default_backoff()
+    .modify(|namespace| {
+        namespace.metadata.managed_fields = None;
+        namespace.metadata.annotations = None;
+    })
+    .reflect(writer)
+    .flat_map(move |event| {
+        let changed: Vec<String> = match event {
+            Ok(Event::Apply(namespace) | Event::Delete(namespace)) => {
+                namespace.metadata.name.into_iter().collect()
+            }
+            Ok(Event::Init) => {
+                listed.clear();
+                Vec::new()
+            }
+            // The store has it when all are listed.
+            Ok(Event::InitApply(namespace)) => {
+                listed.extend(namespace.metadata.name);
+                Vec::new()
+            }
+            Ok(Event::InitDone) => std::mem::take(&mut listed),
+            Err(error) => {
+                tracing::warn!(%error, kind = "Namespace", "a watch was interrupted; it starts again");
+                Vec::new()
+            }
+        };
+        futures::stream::iter(changed)
+    })
+    .boxed()
+}
+
+/// What is known of namespaces.
+pub type NamespaceStore = Store<PartialObjectMeta<Namespace>>;
+/// Who writes that.
+pub type NamespaceWriter = Writer<PartialObjectMeta<Namespace>>;
+
+type Owners = BoxStream<'static, Owner>;
 
 fn watch<K>(
     client: &Client,

@@ -69,12 +69,12 @@ pub(super) async fn reconcile(broker: Arc<MqttBroker>, context: &Context) -> Res
 }
 
 fn hear(broker: &MqttBroker, context: &Context) -> Workers {
-    let (namespace, name) = (&broker.metadata.namespace, broker.metadata.name.as_deref());
-    let uses = |route: &millrace_crds::TopicRoute| {
-        let refers = route.spec.broker_ref().map(|(_, named)| named.name.as_str());
-        route.metadata.namespace == *namespace && refers == name
-    };
-    endpoint::hear(uses, endpoint::is_connected_to_broker, &REASONS, context)
+    endpoint::hear(
+        |route| context.uses_broker(route, broker),
+        endpoint::is_connected_to_broker,
+        &REASONS,
+        context,
+    )
 }
 
 fn request(broker: &MqttBroker, context: &Context) -> Result<Request, Rejection> {

@@ -39,18 +39,21 @@ pub(super) enum Change {
     Dropped(Owner, Vec<Reference>),
     /// One of our objects is gone, which named these others.
     Deleted(Owner, Vec<Reference>),
+    /// A namespace has perhaps other labels.
+    Namespace(String),
 }
 
 impl Change {
     /// To which of our objects, or to a child of which.
-    pub(super) fn owner(&self) -> &Owner {
+    pub(super) fn owner(&self) -> Option<&Owner> {
         match self {
             Self::Child(owner)
             | Self::Answered(owner)
             | Self::Counted(owner)
             | Self::Written { owner, .. }
             | Self::Dropped(owner, _)
-            | Self::Deleted(owner, _) => owner,
+            | Self::Deleted(owner, _) => Some(owner),
+            Self::Namespace(_) => None,
         }
     }
 
@@ -59,20 +62,22 @@ impl Change {
         match self {
             // What matters to others of a child is in the status of its owner soon.
             Self::Child(_) | Self::Counted(_) => false,
-            Self::Answered(_) | Self::Dropped(..) | Self::Deleted(..) => true,
+            Self::Answered(_) | Self::Dropped(..) | Self::Deleted(..) | Self::Namespace(_) => true,
             Self::Written { concerns_others, .. } => *concerns_others,
         }
     }
 }
 
-/// What a route names: kind and name of a broker or a sink in its namespace, or [`SESSION`] and an id, or [`GROUP`] and
-/// a consumer group.
-pub(super) type Reference = (&'static str, String);
-
-/// The kind of a reference to a session of a given id.
-pub(super) const SESSION: &str = "session";
-/// The kind of a reference to a consumer group of a given name.
-pub(super) const GROUP: &str = "group";
+/// What a route names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reference {
+    /// A broker or a sink.
+    Object(Owner),
+    /// A session of this id.
+    Session(String),
+    /// A consumer group of this name.
+    Group(String),
+}
 
 /// How changes of a kind are looked at.
 pub(super) struct Kind<K>
@@ -224,12 +229,19 @@ pub(super) fn route(route: &TopicRoute) -> Digest {
 
 /// The broker, the sink, the session and the consumer group that a route names.
 pub(super) fn refers(route: &TopicRoute) -> Vec<Reference> {
-    let broker = route.spec.broker_ref();
-    let broker = broker.map(|(_, named)| (names::kind::BROKER, named.name.clone()));
-    let sink = route.spec.sink_ref();
-    let sink = sink.map(|(_, named)| (names::kind::SINK, named.name.clone()));
-    let session = route.spec.session_id.clone().map(|id| (SESSION, id));
-    let group = group(route).map(|group| (GROUP, group));
+    let object = |kind, reference: millrace_crds::api::Reference<'_>| {
+        Reference::Object(Owner {
+            kind,
+            namespace: reference.namespace.to_owned(),
+            name: reference.name.to_owned(),
+        })
+    };
+    let broker = route
+        .broker_ref()
+        .map(|broker| object(names::kind::BROKER, broker));
+    let sink = route.sink_ref().map(|sink| object(names::kind::SINK, sink));
+    let session = route.spec.session_id.clone().map(Reference::Session);
+    let group = group(route).map(Reference::Group);
     let own = session.into_iter().chain(group);
     broker.into_iter().chain(sink).chain(own).collect()
 }

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::runtime::reflector::ObjectRef;
+use millrace_crds::api::Labels;
 use millrace_crds::{KafkaSink, MqttBroker, TopicRoute};
 
 use super::backoff::Backoff;
@@ -8,6 +10,7 @@ use super::nudges::Nudges;
 use super::pace::Pace;
 use super::run::Stores;
 use super::silences::AllSilences;
+use crate::cluster::watch::NamespaceStore;
 use crate::cluster::{Cluster, TopicOwnersSeen};
 use crate::metrics::Metrics;
 use crate::names;
@@ -28,6 +31,8 @@ pub struct Context {
     pub workers: Arc<Workers>,
     /// The objects that users write.
     pub stores: Stores,
+    /// The labels of namespaces.
+    pub namespaces: NamespaceStore,
     /// What the operator was told.
     pub settings: Settings,
     /// What objects were found to be like.
@@ -62,15 +67,54 @@ impl Context {
         self.checks.forget(owner);
     }
 
-    /// The broker and the sink that a route names.
+    /// The broker and the sink that a route refers to. One that does not admit the route is as good as absent: who may not
+    /// refer to an object does not learn whether it is there.
     pub(super) fn references(&self, route: &TopicRoute) -> (Option<Arc<MqttBroker>>, Option<Arc<KafkaSink>>) {
-        let namespace = route.metadata.namespace.as_deref().unwrap_or_default();
-        let broker = route.spec.broker_ref();
-        let sink = route.spec.sink_ref();
+        let (broker, sink) = self.referred(route);
         (
-            broker.and_then(|(_, named)| self.stores.brokers.get(namespace, &named.name)),
-            sink.and_then(|(_, named)| self.stores.sinks.get(namespace, &named.name)),
+            broker.filter(|broker| self.uses_broker(route, broker)),
+            sink.filter(|sink| self.uses_sink(route, sink)),
         )
+    }
+
+    /// Whether an object that a route refers to is there and does not admit it.
+    pub(super) fn is_shut_out(&self, route: &TopicRoute) -> bool {
+        let (broker, sink) = self.referred(route);
+        broker.is_some_and(|broker| !self.uses_broker(route, &broker))
+            || sink.is_some_and(|sink| !self.uses_sink(route, &sink))
+    }
+
+    fn referred(&self, route: &TopicRoute) -> (Option<Arc<MqttBroker>>, Option<Arc<KafkaSink>>) {
+        let broker = route.broker_ref();
+        let sink = route.sink_ref();
+        (
+            broker.and_then(|broker| self.stores.brokers.get(broker.namespace, broker.name)),
+            sink.and_then(|sink| self.stores.sinks.get(sink.namespace, sink.name)),
+        )
+    }
+
+    /// Whether a route refers to a broker, and may.
+    pub(super) fn uses_broker(&self, route: &TopicRoute, broker: &MqttBroker) -> bool {
+        let refers = route
+            .broker_ref()
+            .is_some_and(|reference| reference.is_to(broker));
+        refers && broker.admits(route, self.labels_for(route).as_ref()) == Some(true)
+    }
+
+    /// Whether a route refers to a sink, and may.
+    pub(super) fn uses_sink(&self, route: &TopicRoute, sink: &KafkaSink) -> bool {
+        let refers = route.sink_ref().is_some_and(|reference| reference.is_to(sink));
+        refers && sink.admits(route, self.labels_for(route).as_ref()) == Some(true)
+    }
+
+    /// The labels of a route's namespace, if it refers to another.
+    pub(super) fn labels_for(&self, route: &TopicRoute) -> Option<Labels> {
+        if !refers_elsewhere(route) {
+            return None;
+        }
+        let name = route.metadata.namespace.as_deref()?;
+        let namespace = self.namespaces.get(&ObjectRef::new(name))?;
+        Some(namespace.metadata.labels.clone().unwrap_or_default())
     }
 
     /// The workers in a family, with what they said last.
@@ -93,6 +137,16 @@ impl Context {
         });
         Uptake::of(live, plan::record_of(family), &answers.collect())
     }
+}
+
+/// Whether a route refers to an object of another namespace.
+pub(super) fn refers_elsewhere(route: &TopicRoute) -> bool {
+    let own = route.metadata.namespace.as_deref();
+    let references = [route.broker_ref(), route.sink_ref()];
+    references
+        .into_iter()
+        .flatten()
+        .any(|reference| Some(reference.namespace) != own)
 }
 
 /// The owner that is a route.

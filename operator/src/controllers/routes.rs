@@ -1,14 +1,14 @@
 //! Routes: from a TopicRoute to its workers.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::controller::Action;
 use millrace_crds::api::TopicRouteStatus;
 use millrace_crds::{TopicRoute, shares_group};
 
-use super::context::{Context, failover, route_owner};
+use super::context::{Context, failover, refers_elsewhere, route_owner};
 use super::leaving::patience;
 use super::{Error, endpoint, leaving};
 use crate::cluster::{ClusterError, has_finalizer};
@@ -33,6 +33,9 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
     let inputs = fetch(&route, context);
     let mut plan = plan::route(&inputs, &context.checks, &context.settings);
     let mut refused = None;
+    if plan.is_err() && context.is_shut_out(&route) {
+        shut_out(&route, &inputs.family, context).await?;
+    }
     if let Ok(wanted) = &plan {
         tell_left(&route, wanted, &inputs, context).await;
         match apply(&route, wanted, &inputs.family, context).await {
@@ -51,6 +54,20 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
     refused.map_or(Ok(next), Err)
 }
 
+/// Ends the workers of a route that may not refer any more to what it refers to. Its sessions stay, as those of a route that
+/// is paused.
+async fn shut_out(route: &TopicRoute, family: &Family, context: &Context) -> Result<(), Error> {
+    if plan::set_of(family).is_none_or(|set| set.replicas == 0) {
+        return Ok(());
+    }
+    let owner = route_owner(route);
+    let ended = context
+        .cluster
+        .scale(&owner, &names::workers(&owner.name), 0)
+        .await;
+    ended.map_err(Error::Apply)
+}
+
 /// What is known; nothing is asked of the API server.
 pub(super) fn fetch(route: &Arc<TopicRoute>, context: &Context) -> Inputs {
     let now = Timestamp::now();
@@ -65,6 +82,7 @@ pub(super) fn fetch(route: &Arc<TopicRoute>, context: &Context) -> Inputs {
         route: Arc::clone(route),
         broker,
         sink,
+        labels: context.labels_for(route),
         others,
         uptake: context.uptake(&family),
         is_impatient: context
@@ -91,14 +109,14 @@ fn partitions(family: &Family, context: &Context) -> Option<u16> {
         .map(|count| u16::try_from(count).unwrap_or(u16::MAX))
 }
 
-/// Older routes of the namespace through which what a route writes would come back to it.
+/// Older routes through which what a route writes would come back to it. Those that nothing admits move nothing.
 fn fed_back_by(route: &Arc<TopicRoute>, context: &Context) -> Vec<String> {
     let seen = context.stores.routes.seen().state();
     let readable = seen.iter().filter_map(|guard| guard.0.as_ref().ok());
     let older: Vec<&TopicRoute> = readable
-        .filter(|other| other.metadata.namespace == route.metadata.namespace && plan::is_older(other, route))
+        .filter(|other| meet(other, route) && plan::is_older(other, route) && !context.is_shut_out(other))
         .collect();
-    // Most namespaces have routes of one direction only.
+    // Most brokers have routes of one direction only.
     let is_other_way =
         |other: &&TopicRoute| other.spec.from.kafka.is_some() != route.spec.from.kafka.is_some();
     if !older.iter().any(is_other_way) {
@@ -111,12 +129,18 @@ fn fed_back_by(route: &Arc<TopicRoute>, context: &Context) -> Vec<String> {
         .collect()
 }
 
-/// An older route of the namespace that reads the same Kafka with the same consumer group.
+/// Whether two routes can feed each other, through others perhaps: they are of one namespace, or one of them refers to
+/// another.
+fn meet(one: &TopicRoute, other: &TopicRoute) -> bool {
+    one.metadata.namespace == other.metadata.namespace || refers_elsewhere(one) || refers_elsewhere(other)
+}
+
+/// An older route that reads the same Kafka with the same consumer group. One that nothing admits takes it from nobody.
 fn in_group_of(route: &TopicRoute, context: &Context) -> Option<String> {
     route.spec.from.kafka.as_ref()?;
     let mut found = None;
     context.stores.routes.visit(|other| {
-        if shares_group(other, route) && plan::is_older(other, route) {
+        if shares_group(other, route) && plan::is_older(other, route) && !context.is_shut_out(other) {
             found = Some(names::full(&other.metadata));
         }
     });
@@ -247,11 +271,9 @@ fn stranded<'f>(
     family: &'f Family,
     context: &Context,
 ) -> impl Iterator<Item = (&'f Child, &'f PodSeen)> {
-    let failover = failover(route);
+    let (failover, now) = (failover(route), Instant::now());
     plan::workers(family).filter(move |(child, pod)| {
-        let worker = context.workers.of(&child.uid);
-        let answered = worker.answered.is_none_or(|at| at.elapsed() >= failover);
-        pod.deleting && worker.is_silent() && answered
+        pod.deleting && context.workers.of(&child.uid).is_silent_for(failover, now)
     })
 }
 

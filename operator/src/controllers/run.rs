@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::changes::{self, Change, Kind, Reference, refers};
-use super::context::{Context, route_owner};
+use super::context::{Context, refers_elsewhere, route_owner};
 use super::latest::Latest;
 use super::{Error, brokers, lanes, routes, sinks};
 use crate::cluster::watch::{self, Scope};
@@ -89,6 +89,7 @@ impl Controllers {
         let (route_store, route_writer) = reflector::store();
         let (broker_store, broker_writer) = reflector::store();
         let (sink_store, sink_writer) = reflector::store();
+        let (namespace_store, namespace_writer) = reflector::store();
         let client = cluster.client();
         let scrape_interval = settings.scrape_interval;
         let context = Arc::new(Context {
@@ -100,6 +101,7 @@ impl Controllers {
                 brokers: Latest::new(broker_store),
                 sinks: Latest::new(sink_store),
             },
+            namespaces: namespace_store,
             settings,
             checks: Default::default(),
             backoff: Default::default(),
@@ -128,6 +130,7 @@ impl Controllers {
         let watches = async {
             let children = watch::children(&client, &this.scope, &observed).map(Change::Child);
             let news = ReceiverStream::new(news_rx);
+            let namespaces = watch::namespaces(&client, &this.scope, namespace_writer).map(Change::Namespace);
             let routes = Kind {
                 name: names::kind::ROUTE,
                 of: |stores| &stores.routes,
@@ -149,6 +152,7 @@ impl Controllers {
             let all = [
                 children.boxed(),
                 news.boxed(),
+                namespaces.boxed(),
                 routes.watch(&this.scope, &context, route_writer),
                 brokers.watch(&this.scope, &context, broker_writer),
                 sinks.watch(&this.scope, &context, sink_writer),
@@ -214,6 +218,9 @@ impl Controllers {
         stores.routes.seen().wait_until_ready().await.ok();
         stores.brokers.seen().wait_until_ready().await.ok();
         stores.sinks.seen().wait_until_ready().await.ok();
+        if self.scope == Scope::All {
+            self.context.namespaces.wait_until_ready().await.ok();
+        }
         self.context.observed.listed(watch::KINDS).await;
     }
 
@@ -236,18 +243,22 @@ impl Controllers {
 
     /// Has all objects looked at that a change concerns.
     async fn dispatch(&self, change: &Change, queues: &Queues) {
-        let owner = change.owner();
+        if let Change::Namespace(name) = change {
+            let concerns = |route: &TopicRoute| {
+                route.metadata.namespace.as_ref() == Some(name) && refers_elsewhere(route)
+            };
+            return self.request_routes(concerns, queues).await;
+        }
+        let Some(owner) = change.owner() else { return };
         self.request(owner, queues).await;
         if !change.concerns_others() {
             return;
         }
         if owner.kind != names::kind::ROUTE {
-            let names_it = |(kind, name): Reference| kind == owner.kind && name == owner.name;
-            let concerns = |route: &TopicRoute| {
-                route.metadata.namespace.as_deref() == Some(&owner.namespace)
-                    && refers(route).into_iter().any(names_it)
-            };
-            return self.request_routes(concerns, queues).await;
+            let it = Reference::Object(owner.clone());
+            return self
+                .request_routes(|route| refers(route).contains(&it), queues)
+                .await;
         }
         // Its broker and sink hear what workers say, and topics that routes name.
         let referred = match change {
@@ -258,25 +269,22 @@ impl Controllers {
                 route.map(|route| refers(&route)).unwrap_or_default()
             }
         };
-        for (kind, name) in referred {
-            // Sessions and groups are another's now, or no longer.
-            if kind == changes::SESSION {
-                let concerns = |route: &TopicRoute| {
-                    route.spec.session_id.as_deref() == Some(&name) && route_owner(route) != *owner
-                };
-                self.request_routes(concerns, queues).await;
-            } else if kind == changes::GROUP {
-                let concerns = |route: &TopicRoute| {
-                    group(route).is_some_and(|group| group == name) && route_owner(route) != *owner
-                };
-                self.request_routes(concerns, queues).await;
-            } else {
-                let other = Owner {
-                    kind,
-                    namespace: owner.namespace.clone(),
-                    name,
-                };
-                self.request(&other, queues).await;
+        for reference in referred {
+            match reference {
+                Reference::Object(other) => self.request(&other, queues).await,
+                // It is another's now, or no longer.
+                Reference::Session(id) => {
+                    let concerns = |route: &TopicRoute| {
+                        route.spec.session_id.as_ref() == Some(&id) && route_owner(route) != *owner
+                    };
+                    self.request_routes(concerns, queues).await;
+                }
+                Reference::Group(name) => {
+                    let concerns = |route: &TopicRoute| {
+                        group(route).as_ref() == Some(&name) && route_owner(route) != *owner
+                    };
+                    self.request_routes(concerns, queues).await;
+                }
             }
         }
     }

@@ -13,7 +13,7 @@ use millrace_contract::status::Reason as WorkerReason;
 use millrace_contract::survey::Surveyed;
 use millrace_crds::api::{GrowthPolicy, KafkaSinkStatus, TopicPolicy};
 use millrace_crds::{
-    KafkaSink, RenderOptions, SessionSource, TopicRoute, known_topics, sink_document, sink_places,
+    KafkaSink, RenderOptions, SessionSource, TopicRoute, known_topics, name_at, sink_document, sink_places,
 };
 
 use super::context::Context;
@@ -36,12 +36,13 @@ pub(super) async fn reconcile(sink: Arc<KafkaSink>, context: &Context) -> Result
     }
     let is_connected = |status: &millrace_contract::status::RouteStatus| status.ready;
     let workers = endpoint::hear(
-        |route| uses(route, &sink),
+        |route| context.uses_sink(route, &sink),
         is_connected,
         &[
             WorkerReason::KafkaUnreachable,
             WorkerReason::KafkaRefused,
             WorkerReason::KafkaTlsFailed,
+            WorkerReason::TokenUnavailable,
         ],
         context,
     );
@@ -129,8 +130,8 @@ type Seen = Arc<DeserializeGuard<TopicRoute>>;
 /// The routes of a sink, in the order of their names, with what a worker of each sees of Kafka.
 fn routes(sink: &KafkaSink, context: &Context) -> Vec<(Seen, Option<Surveyed>)> {
     let mut routes: Vec<Seen> = context.stores.routes.seen().state();
-    routes.retain(|guard| guard.0.as_ref().is_ok_and(|route| uses(route, sink)));
-    routes.sort_by_key(|guard| guard.name_any());
+    routes.retain(|guard| guard.0.as_ref().is_ok_and(|route| context.uses_sink(route, sink)));
+    routes.sort_by_key(|guard| (guard.name_any(), guard.namespace()));
     let seen = |guard: Seen| {
         let owner = Owner::of(names::kind::ROUTE, guard.as_ref());
         let pods = context.observed.workers_of(&owner);
@@ -156,15 +157,10 @@ fn watcher(sink: &KafkaSink, watched: &Watched<'_>) -> Option<String> {
     }
     let routes = watched.routes.iter().map(|(route, _)| *route);
     let able = routes.filter(|route| status::can_look(route));
-    let able: Vec<String> = able.map(|route| route.name_any()).collect();
+    let able: Vec<String> = able.map(|route| name_at(route, sink)).collect();
     let now = sink.status.as_ref().and_then(|status| status.watched_by.clone());
     let stays = now.filter(|now| able.contains(now));
     stays.or(able.into_iter().next())
-}
-
-fn uses(route: &TopicRoute, sink: &KafkaSink) -> bool {
-    let refers = route.spec.sink_ref().map(|(_, named)| named.name.as_str());
-    route.metadata.namespace == sink.metadata.namespace && refers == sink.metadata.name.as_deref()
 }
 
 fn request(sink: &KafkaSink, context: &Context) -> Result<Request, Rejection> {
@@ -177,7 +173,7 @@ fn request(sink: &KafkaSink, context: &Context) -> Result<Request, Rejection> {
         .map_err(|error| Rejection::new(Reason::Invalid, format!("{}: {}", error.field, error.message)))?;
     let mut topics = BTreeSet::new();
     context.stores.routes.visit(|route| {
-        if uses(route, sink) {
+        if context.uses_sink(route, sink) {
             topics.extend(known_topics(route));
         }
     });

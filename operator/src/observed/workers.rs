@@ -10,10 +10,8 @@ use millrace_contract::survey::Surveyed;
 pub struct WorkerSeen {
     /// Its answer, unless it has never given one.
     pub status: Option<RouteStatus>,
-    /// Why it did not answer the last time it was asked.
-    pub silent: Option<String>,
-    /// How often in a row it has not.
-    pub unanswered: u32,
+    /// It did not answer the last time it was asked.
+    pub silent: Option<Silence>,
     /// When it last did.
     pub answered: Option<Instant>,
     /// When it was last asked.
@@ -24,6 +22,17 @@ pub struct WorkerSeen {
     pub moved: bool,
 }
 
+/// Questions in a row without an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Silence {
+    /// Why the last of them had none.
+    pub why: String,
+    /// When the first of them had none.
+    pub since: Instant,
+    /// How many there were.
+    pub questions: u32,
+}
+
 impl WorkerSeen {
     /// Whether what it said last still counts: one question without an answer is no sign.
     pub fn answers(&self) -> bool {
@@ -32,7 +41,16 @@ impl WorkerSeen {
 
     /// Whether it has been asked in vain.
     pub fn is_silent(&self) -> bool {
-        self.unanswered >= FAILURES
+        self.silent
+            .as_ref()
+            .is_some_and(|silence| silence.questions >= FAILURES)
+    }
+
+    /// Whether it has by now been asked in vain for so long. Of a worker that another operator has heard, this one knows
+    /// nothing.
+    pub fn is_silent_for(&self, span: Duration, now: Instant) -> bool {
+        let silence = self.silent.as_ref().filter(|_| self.is_silent());
+        silence.is_some_and(|silence| now.duration_since(silence.since) >= span)
     }
 }
 
@@ -65,10 +83,10 @@ impl Workers {
         lock(&self.seen).get(pod_uid).cloned().unwrap_or_default()
     }
 
-    /// A worker's load, and the messages per second that it receives; none while it does not say.
+    /// A worker's load, and the messages per second that it receives; none while it is silent.
     pub fn flow(&self, pod_uid: &str) -> Option<(f64, f64)> {
         let seen = lock(&self.seen);
-        let worker = seen.get(pod_uid).filter(|worker| worker.silent.is_none())?;
+        let worker = seen.get(pod_uid).filter(|worker| worker.answers())?;
         let status = worker.status.as_ref()?;
         Some((status.load, status.received_per_second))
     }
@@ -119,7 +137,7 @@ impl Workers {
                     .is_some_and(|old| old.ledger != status.ledger);
                 let is_due = worker.told.is_none_or(|told| now.duration_since(told) >= COUNTS);
                 (worker.status, worker.silent) = (Some(status), None);
-                (worker.unanswered, worker.answered) = (0, Some(now));
+                worker.answered = Some(now);
                 let news = match state {
                     true => News::State,
                     false if worker.moved && is_due => News::Counts,
@@ -129,9 +147,17 @@ impl Workers {
                 Some(news)
             }
             Err(why) => {
-                worker.silent = Some(why);
-                worker.unanswered = worker.unanswered.saturating_add(1);
-                (worker.unanswered <= FAILURES).then_some(News::State)
+                let (since, before) = match &worker.silent {
+                    Some(silence) => (silence.since, silence.questions),
+                    None => (now, 0),
+                };
+                let questions = before.saturating_add(1);
+                worker.silent = Some(Silence {
+                    why,
+                    since,
+                    questions,
+                });
+                (questions <= FAILURES).then_some(News::State)
             }
         }
     }
@@ -209,5 +235,45 @@ mod tests {
         assert_eq!(answer(2, 122), None);
         assert_eq!(answer(3, 137), Some(News::Counts));
         assert_eq!(answer(4, 152), None);
+    }
+
+    #[test]
+    fn what_a_worker_said_last_counts_until_two_questions_in_a_row_have_no_answer() {
+        let workers = Workers::default();
+        let now = Instant::now();
+        let says = || workers.answered("pod", Ok(RouteStatus::default()), now);
+        let misses = || workers.answered("pod", Err("away".into()), now);
+        says();
+        for _ in 0..2 {
+            assert_eq!(misses(), Some(News::State));
+            assert!(workers.of("pod").answers() && workers.flow("pod").is_some());
+            assert_eq!(says(), Some(News::State));
+        }
+        assert_eq!(
+            [misses(), misses(), misses()].map(|news| news.is_some()),
+            [true, true, false]
+        );
+        assert!(!workers.of("pod").answers() && workers.flow("pod").is_none());
+        says();
+        assert!(workers.of("pod").answers());
+    }
+
+    #[test]
+    fn a_worker_that_was_never_heard_is_silent_since_it_was_first_asked() {
+        let workers = Workers::default();
+        let second = Duration::from_secs(1);
+        let begin = Instant::now();
+        let asked = |seconds| {
+            workers.answered("pod", Err("away".into()), begin + seconds * second);
+            let is_silent = |span| {
+                workers
+                    .of("pod")
+                    .is_silent_for(span * second, begin + seconds * second)
+            };
+            [0, 59, 60].map(is_silent)
+        };
+        assert_eq!(asked(0), [false; 3]);
+        assert_eq!(asked(59), [true, true, false]);
+        assert_eq!(asked(60), [true; 3]);
     }
 }

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use millrace_contract::{LaneRecord, Live};
+use millrace_crds::api::Labels;
 use millrace_crds::{KafkaSink, MqttBroker, TopicRoute};
 
 use super::{Uptake, Whereabouts};
@@ -16,6 +17,8 @@ pub struct Inputs {
     pub broker: Option<Arc<MqttBroker>>,
     /// The sink it refers to, if it is there.
     pub sink: Option<Arc<KafkaSink>>,
+    /// The labels of the route's namespace, if it refers to another and they are known.
+    pub labels: Option<Labels>,
     /// Other routes, with their brokers, that could use the same MQTT sessions.
     pub others: Vec<(Arc<TopicRoute>, Arc<MqttBroker>)>,
     /// The route's children.

@@ -86,7 +86,7 @@ pub fn step(situation: &Situation<'_>) -> Step {
     if situation.job.is_some() {
         return Step::Wait;
     }
-    if situation.workers.iter().any(|worker| worker.silent.is_none()) {
+    if situation.workers.iter().any(|worker| !worker.is_silent()) {
         return Step::Workers;
     }
     if situation.namespace_terminating {

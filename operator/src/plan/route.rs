@@ -2,7 +2,7 @@
 
 use millrace_contract::probe::{BrokerRequest, Outcome, Report, Request, SinkRequest};
 use millrace_contract::{AnyDocument, Live, Settings as WorkerSettings};
-use millrace_crds::api::ObjectRef;
+use millrace_crds::api::Reference;
 use millrace_crds::{
     KafkaSink, MqttBroker, RenderOptions, SessionSource, TopicRoute, broker_places, document, group,
     known_topics, sink_places,
@@ -67,7 +67,7 @@ pub enum Rollout {
 pub fn route(inputs: &Inputs, checks: &Checks, settings: &Settings) -> Result<Plan, Rejection> {
     let route = inputs.route.as_ref();
     let (broker, sink) = references(inputs)?;
-    checks.route(route, broker, sink)?;
+    checks.route(route, broker, sink, inputs.labels.as_ref())?;
     check_sessions(inputs, broker)?;
     check_feeding(inputs)?;
     check_group(inputs)?;
@@ -175,28 +175,41 @@ pub fn render(route: &TopicRoute, broker: &MqttBroker, sink: &KafkaSink) -> Resu
 }
 
 fn references(inputs: &Inputs) -> Result<(&MqttBroker, &KafkaSink), Rejection> {
-    let spec = &inputs.route.spec;
-    let namespace = inputs.route.metadata.namespace.as_deref().unwrap_or_default();
-    let name = |named: Option<(&'static str, &ObjectRef)>| {
-        named.map_or(("spec", String::new()), |(field, named)| {
-            (field, named.name.clone())
-        })
-    };
-    let broker = inputs.broker.as_deref().ok_or_else(|| {
-        let (field, name) = name(spec.broker_ref());
-        let message = format!(
-            "{field}: there is no MqttBroker {name} in namespace {namespace}; create it, or write the name of one that exists"
-        );
-        Rejection::new(Reason::BrokerNotFound, message)
-    })?;
-    let sink = inputs.sink.as_deref().ok_or_else(|| {
-        let (field, name) = name(spec.sink_ref());
-        let message = format!(
-            "{field}: there is no KafkaSink {name} in namespace {namespace}; create it, or write the name of one that exists"
-        );
-        Rejection::new(Reason::SinkNotFound, message)
-    })?;
+    let route = &inputs.route;
+    let broker = inputs
+        .broker
+        .as_deref()
+        .ok_or_else(|| not_found(route, "MqttBroker", route.broker_ref(), Reason::BrokerNotFound))?;
+    let sink = inputs
+        .sink
+        .as_deref()
+        .ok_or_else(|| not_found(route, "KafkaSink", route.sink_ref(), Reason::SinkNotFound))?;
     Ok((broker, sink))
+}
+
+/// What is said where an object is not there. Of one in another namespace the same is said where it does not admit the route:
+/// who may not refer to it does not learn whether it is there.
+fn not_found(route: &TopicRoute, kind: &str, reference: Option<Reference<'_>>, reason: Reason) -> Rejection {
+    let Some(Reference {
+        field,
+        namespace,
+        name,
+    }) = reference
+    else {
+        return Rejection::new(reason, format!("spec: refers to no {kind}"));
+    };
+    let own = route.metadata.namespace.as_deref().unwrap_or_default();
+    let message = if namespace == own {
+        format!(
+            "{field}: there is no {kind} {name} in namespace {namespace}; create it, or write the name of one that exists"
+        )
+    } else {
+        format!(
+            "{field}: there is no {kind} {name} in namespace {namespace} that admits routes of namespace {own}; create it with \
+             allowedRoutes that do, or write the name of one that exists"
+        )
+    };
+    Rejection::new(reason, message)
 }
 
 /// Two routes with the same client ids would take each other's sessions, for ever. The older one keeps them.

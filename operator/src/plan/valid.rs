@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use k8s_openapi::api::core::v1::Namespace;
 use kube::Resource;
+use kube::api::ObjectMeta;
+use millrace_crds::api::Labels;
 use millrace_crds::{KafkaSink, ManifestFile, MqttBroker, Severity, TopicRoute, validate};
 use serde::Serialize;
 
@@ -21,8 +24,24 @@ pub struct Checks {
 
 #[derive(Debug)]
 struct Checked {
-    objects: Vec<Written>,
+    objects: Objects,
     result: Result<(), Rejection>,
+}
+
+/// What a check depends on.
+#[derive(Debug, PartialEq)]
+struct Objects {
+    written: Vec<Written>,
+    labels: Option<Labels>,
+}
+
+impl Objects {
+    fn alone<K: Resource>(object: &K) -> Self {
+        Self {
+            written: vec![written(object)],
+            labels: None,
+        }
+    }
 }
 
 /// What an object is and how its user has written it: uid and generation.
@@ -38,8 +57,8 @@ impl Checks {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn broker(&self, broker: &MqttBroker) -> Result<(), Rejection> {
-        self.remember(names::kind::BROKER, broker, vec![written(broker)], || {
-            check("MqttBroker", [manifest(broker)])
+        self.remember(names::kind::BROKER, broker, Objects::alone(broker), || {
+            check("MqttBroker", &[manifest(broker)])
         })
     }
 
@@ -48,21 +67,39 @@ impl Checks {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn sink(&self, sink: &KafkaSink) -> Result<(), Rejection> {
-        self.remember(names::kind::SINK, sink, vec![written(sink)], || {
-            check("KafkaSink", [manifest(sink)])
+        self.remember(names::kind::SINK, sink, Objects::alone(sink), || {
+            check("KafkaSink", &[manifest(sink)])
         })
     }
 
-    /// Checks a route with what it refers to.
+    /// Checks a route with what it refers to, and the labels of its namespace if that is another.
     pub(super) fn route(
         &self,
         route: &TopicRoute,
         broker: &MqttBroker,
         sink: &KafkaSink,
+        labels: Option<&Labels>,
     ) -> Result<(), Rejection> {
-        let objects = vec![written(route), written(broker), written(sink)];
+        let objects = Objects {
+            written: vec![written(route), written(broker), written(sink)],
+            labels: labels.cloned(),
+        };
         self.remember(names::kind::ROUTE, route, objects, || {
-            check("TopicRoute", [manifest(route), manifest(broker), manifest(sink)])
+            let namespace = Namespace {
+                metadata: ObjectMeta {
+                    name: route.metadata.namespace.clone(),
+                    labels: labels.cloned(),
+                    ..ObjectMeta::default()
+                },
+                ..Namespace::default()
+            };
+            let manifests = [
+                manifest(route),
+                manifest(broker),
+                manifest(sink),
+                manifest(&namespace),
+            ];
+            check("TopicRoute", &manifests)
         })
     }
 
@@ -78,7 +115,7 @@ impl Checks {
         &self,
         kind: &'static str,
         object: &K,
-        objects: Vec<Written>,
+        objects: Objects,
         check: impl FnOnce() -> Result<(), Rejection>,
     ) -> Result<(), Rejection> {
         let owner = Owner::of(kind, object);
@@ -112,8 +149,8 @@ fn manifest(object: &impl Serialize) -> ManifestFile {
 }
 
 /// Whose kind is not `kind` is named in the message.
-fn check<const N: usize>(kind: &str, manifests: [ManifestFile; N]) -> Result<(), Rejection> {
-    let report = validate(&manifests);
+fn check(kind: &str, manifests: &[ManifestFile]) -> Result<(), Rejection> {
+    let report = validate(manifests);
     let errors: Vec<String> = report
         .findings
         .iter()

@@ -1,12 +1,14 @@
 use millrace_crds::{MqttBroker, SessionSource, TopicRoute};
 use serde::{Deserialize, Serialize};
 
+use crate::names;
+
 /// Where the MQTT sessions of a route are. Workers carry it as an annotation, so it is known of sessions that are to be
 /// ended after the route refers to another broker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Whereabouts {
-    /// The name of the MqttBroker.
+    /// The name of the MqttBroker; with its namespace, `namespace/name`, if that is another than the route's.
     pub broker: String,
     /// `<prefix>-<session id>`: client ids are this and the lane.
     pub client: String,
@@ -18,7 +20,7 @@ impl Whereabouts {
     /// Of a route that refers to a broker.
     pub fn of(route: &TopicRoute, broker: &MqttBroker) -> Self {
         Self {
-            broker: broker.metadata.name.clone().unwrap_or_default(),
+            broker: name(route, broker),
             client: client(route, &broker.spec.session.client_id_prefix),
             urls: broker.spec.urls.clone(),
         }
@@ -40,6 +42,13 @@ impl Whereabouts {
         let is_same_broker =
             self.broker == other.broker || self.urls.iter().any(|url| other.urls.contains(url));
         self.client == other.client && is_same_broker
+    }
+}
+
+fn name(route: &TopicRoute, broker: &MqttBroker) -> String {
+    match route.metadata.namespace == broker.metadata.namespace {
+        true => broker.metadata.name.clone().unwrap_or_default(),
+        false => names::full(&broker.metadata),
     }
 }
 

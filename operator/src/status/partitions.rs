@@ -199,6 +199,8 @@ struct Judged {
     status: TopicStatus,
     wanted: Wanted,
     step: Step,
+    /// Its records have keys: some move when partitions are added.
+    is_keyed: bool,
     /// When more partitions may be added again.
     again_at: Option<Timestamp>,
     /// What of it is not as is written.
@@ -286,6 +288,7 @@ fn judge(
         drift,
         wanted,
         step,
+        is_keyed: situation.is_keyed,
         problem: topic.problem.clone(),
     }
 }
@@ -351,7 +354,14 @@ fn told(judged: &Judged) -> Option<(u8, Reason, String)> {
         Step::Grow(target) => (
             3,
             Reason::PartitionsGrowing,
-            format!("{wanted}; waiting for a worker to add them until it has {target}"),
+            format!(
+                "{wanted}; waiting for a worker to add them until it has {target}{}",
+                match judged.is_keyed {
+                    true =>
+                        "; keys move to others then, and their order begins anew there (growth.keyRemap: Allow)",
+                    false => "",
+                }
+            ),
         ),
         Step::Held(Held::Cooling(_)) => {
             let at = judged.again_at.map(|at| format!(" at {at}")).unwrap_or_default();

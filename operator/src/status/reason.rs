@@ -92,6 +92,8 @@ reasons! {
     KafkaRefused,
     /// Kafka's certificate is not trusted, or it does not accept the client's, or it does not speak TLS.
     KafkaTlsFailed,
+    /// No token for Kafka can be had: its endpoint does not answer, or gives none, or what renews it does not.
+    TokenUnavailable,
     /// A Kafka topic does not exist and may not be created.
     TopicMissing,
     /// A Kafka topic accepts records with fewer replicas than two.
@@ -155,6 +157,7 @@ impl From<WorkerReason> for Reason {
             WorkerReason::TakenOver => Self::TakenOver,
             WorkerReason::KafkaUnreachable => Self::KafkaUnreachable,
             WorkerReason::KafkaRefused => Self::KafkaRefused,
+            WorkerReason::TokenUnavailable => Self::TokenUnavailable,
             WorkerReason::TopicMissing => Self::TopicMissing,
             WorkerReason::TopicUnsafe => Self::TopicUnsafe,
             WorkerReason::PartitionStalled => Self::PartitionStalled,

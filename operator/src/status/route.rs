@@ -281,6 +281,13 @@ fn ready(facts: &RouteFacts<'_>, applied: &Verdict) -> Verdict {
             format!("the route is paused: {collects}; write spec.paused: false to go on"),
         );
     }
+    // What shut the route out has ended its workers.
+    if set.replicas == 0
+        && facts.route.spec.replicas > 0
+        && let Err(rejection) = facts.plan
+    {
+        return Verdict::bad(rejection.reason, &rejection.message);
+    }
     if set.replicas == 0 {
         let collects = collector(facts);
         let message = format!("the route has no workers, so {collects}; write spec.replicas: 1 or more");
@@ -300,11 +307,16 @@ fn ready(facts: &RouteFacts<'_>, applied: &Verdict) -> Verdict {
         return Verdict::bad(urgent.reason.into(), urgent.message);
     }
     let silent = facts.workers.iter().find_map(|(pod, worker)| {
-        let why = worker.silent.as_ref().filter(|_| pod.ready && !pod.deleting)?;
+        let is_asked = pod.ready && !pod.deleting;
+        let silence = worker
+            .silent
+            .as_ref()
+            .filter(|_| is_asked && worker.is_silent())?;
         Some(format!(
-            "worker {} does not answer at /status: {why}; it is asked again: if that does not help, see its logs, and \
+            "worker {} does not answer at /status: {}; it is asked again: if that does not help, see its logs, and \
              whether a NetworkPolicy keeps the operator from its port {}",
             pod.name,
+            silence.why,
             names::ADMIN_PORT
         ))
     });
@@ -623,12 +635,12 @@ fn problem(facts: &RouteFacts<'_>, is: impl Fn(WorkerReason) -> bool) -> Option<
         .cloned()
 }
 
-/// What the workers said that can be asked.
+/// What the workers said last that can be asked.
 fn answers<'f>(facts: &'f RouteFacts<'_>) -> impl Iterator<Item = &'f RouteStatus> {
     let asked = facts
         .workers
         .iter()
-        .filter(|(pod, worker)| !pod.deleting && worker.silent.is_none());
+        .filter(|(pod, worker)| !pod.deleting && worker.answers());
     asked.filter_map(|(_, worker)| worker.status.as_ref())
 }
 

@@ -233,6 +233,9 @@ pub(crate) fn sinks() -> Vec<Said> {
             .fails_at_sink(worker::kafka_knows_no_such_user())
             .sink("Kafka refuses the password"),
         World::new()
+            .fails_at_sink(worker::no_token_for_probe())
+            .sink("The token endpoint does not know the client"),
+        World::new()
             .finds_sink(None)
             .workers(Workers::Trouble(worker::kafka_not_trusted()))
             .sink("Kafka shows a certificate of another authority"),

@@ -22,6 +22,7 @@ use std::sync::LazyLock;
 
 use millrace_operator::status::Reason;
 use said::Said;
+use world::World;
 
 /// How many scenarios there have to be at least.
 const LEAST: usize = 35;
@@ -53,6 +54,15 @@ fn what_is_said_of_sinks_is_as_it_was() {
 fn every_scenario_keeps_the_rules() {
     let broken: Vec<String> = all().flat_map(rules::broken).collect();
     assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn one_question_without_an_answer_changes_nothing() {
+    let before = World::running().said("All works");
+    let after = World::running()
+        .misses_a_question(1, "no answer within 2 s")
+        .said("All works");
+    assert_eq!(before.conditions, after.conditions);
 }
 
 #[test]

@@ -308,6 +308,8 @@ fn in_trouble() -> Vec<Said> {
         trouble(worker::kafka_unreachable(), LaneState::Up).said("Kafka is gone"),
         trouble(worker::kafka_not_trusted(), LaneState::Up)
             .said("Kafka shows a certificate of another authority"),
+        trouble(worker::no_token(), LaneState::Up)
+            .said("The token endpoint does not know the client any more"),
         trouble(worker::kafka_silent(), LaneState::Connecting).said("Kafka has not answered yet"),
         trouble(worker::kafka_refuses(), LaneState::Up).said("Kafka takes the client's rights away"),
         trouble(worker::topic_missing(), LaneState::Up).said("The topic is deleted"),

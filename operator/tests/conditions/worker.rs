@@ -280,11 +280,44 @@ pub(crate) fn kafka_unreachable() -> Problem {
 pub(crate) fn kafka_not_trusted() -> Problem {
     let cause = words(
         "its certificate comes from an authority that is not trusted; put that authority's certificate where the {kind}'s \
-         spec.tls.ca says",
-        &["KafkaSink"],
+         {tls}.ca says",
+        &["KafkaSink", "spec.tls"],
     );
     let what = words("Kafka at {servers} cannot be used", &[KAFKA]);
     kafka_fails(Reason::KafkaTlsFailed, &what, &format!("{KAFKA}: {cause}"), None)
+}
+
+pub(crate) fn no_token() -> Problem {
+    problem(
+        Reason::TokenUnavailable,
+        "Kafka at {servers} cannot be used without a token: {why}; nothing is lost, messages wait where they come from",
+        &[KAFKA, &client_unknown()],
+    )
+}
+
+pub(crate) fn no_token_for_probe() -> Problem {
+    problem(
+        Reason::TokenUnavailable,
+        "Kafka at {servers} cannot be asked without a token: {}",
+        &[KAFKA, &client_unknown()],
+    )
+}
+
+/// What a token endpoint says of a client, and what to do about it.
+fn client_unknown() -> String {
+    let field = words("the KafkaSink's spec.sasl.oauthBearer.clientCredentials", &[]);
+    let fix = words(
+        "check the client's id {id:?} and its secret in {FIELD}.secretRef, and the client at the provider",
+        &["\"bridge\"", &field],
+    );
+    words(
+        "{place} gives no token ({what}); {}",
+        &[
+            "the token endpoint https://login.example/token",
+            "401 Unauthorized, invalid_client: Invalid client or Invalid client credentials",
+            &fix,
+        ],
+    )
 }
 
 /// librdkafka's words, or a cause that says what to do about it.

@@ -355,6 +355,11 @@ impl World {
 
     /// A worker cannot be asked.
     pub(crate) fn goes_silent(self, worker: u16, why: &str) -> Self {
+        self.misses_a_question(worker, why).misses_a_question(worker, why)
+    }
+
+    /// A worker has not answered once.
+    pub(crate) fn misses_a_question(self, worker: u16, why: &str) -> Self {
         self.answers
             .answered(&uid(worker), Err(why.into()), Instant::now());
         self
@@ -409,6 +414,7 @@ impl World {
             family: self.family(),
             uptake: Default::default(),
             is_impatient: false,
+            labels: None,
             rolling: self.rolling,
             partitions: self.partitions(),
             fed_back_by: self.fed_back_by.clone(),

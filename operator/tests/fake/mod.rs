@@ -212,6 +212,28 @@ impl Fake {
         }
     }
 
+    /// Changes an object of any namespace.
+    pub(crate) fn edit_at(&self, key: &Key, edit: &dyn Fn(&mut Value)) {
+        let mut world = lock(&self.world);
+        let mut object = Value::clone(world.store.get(key).expect("the object that is edited"));
+        edit(&mut object);
+        world
+            .store
+            .change(key, object)
+            .expect("a change that may be made");
+        drop(world);
+        self.news.send_replace(());
+    }
+
+    /// Deletes an object of any namespace.
+    pub(crate) fn delete_at(&self, key: &Key) {
+        lock(&self.world)
+            .store
+            .delete(key, &Value::Null)
+            .expect("an object to delete");
+        self.news.send_replace(());
+    }
+
     async fn answer(self: Arc<Self>, request: Request<Body>, dead: Arc<AtomicBool>) -> Response<Answer> {
         let call = Call::read(request).await;
         // A process that is gone asks nothing.
@@ -353,7 +375,14 @@ impl Hands for Fake {
         for document in serde_yaml::Deserializer::from_str(manifest) {
             let object: Value = serde::Deserialize::deserialize(document).expect("a manifest is YAML");
             let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            let key = Key::new(plural_of(&object), NAMESPACE, &name);
+            let namespace = match object["kind"].as_str() {
+                Some("Namespace") => String::new(),
+                _ => object["metadata"]["namespace"]
+                    .as_str()
+                    .unwrap_or(NAMESPACE)
+                    .to_owned(),
+            };
+            let key = Key::new(plural_of(&object), &namespace, &name);
             world.store.create(key, object).expect("a new object");
         }
         drop(world);
@@ -361,25 +390,11 @@ impl Hands for Fake {
     }
 
     fn edit(&self, plural: &str, name: &str, edit: &dyn Fn(&mut Value)) {
-        let key = Key::new(plural, NAMESPACE, name);
-        let mut world = lock(&self.world);
-        let mut object = Value::clone(world.store.get(&key).expect("the object that is edited"));
-        edit(&mut object);
-        world
-            .store
-            .change(&key, object)
-            .expect("a change that may be made");
-        drop(world);
-        self.news.send_replace(());
+        self.edit_at(&Key::new(plural, NAMESPACE, name), edit);
     }
 
     fn delete(&self, plural: &str, name: &str) {
-        let key = Key::new(plural, NAMESPACE, name);
-        lock(&self.world)
-            .store
-            .delete(&key, &Value::Null)
-            .expect("an object to delete");
-        self.news.send_replace(());
+        self.delete_at(&Key::new(plural, NAMESPACE, name));
     }
 }
 

@@ -51,7 +51,10 @@ fn delete(world: &World, call: &Call) -> Option<&'static str> {
     let uses = |spec: &Value| mounted(spec).contains(name);
     match call.key.plural.as_str() {
         "statefulsets" => Some("its route needs it"),
-        "pods" if object["metadata"]["labels"][names::COMPONENT] == names::component::WORKER => {
+        "pods"
+            if object["metadata"]["labels"][names::COMPONENT] == names::component::WORKER
+                && !is_misplaced(world, object) =>
+        {
             Some("it is the StatefulSet's, and works")
         }
         "configmaps" if world.store.all("pods").any(|(_, pod)| uses(&pod["spec"])) => Some("a pod mounts it"),
@@ -66,6 +69,20 @@ fn delete(world: &World, call: &Call) -> Option<&'static str> {
         "configmaps" if name.ends_with("-lanes") => Some("it says who owns which lane"),
         _ => None,
     }
+}
+
+/// Whether a worker reads elsewhere than its StatefulSet says: it owns nothing there, and is not waited for.
+fn is_misplaced(world: &World, pod: &Value) -> bool {
+    let text = |field: &Value| field.as_str().unwrap_or_default().to_owned();
+    let (meta, route) = (&pod["metadata"], &pod["metadata"]["labels"][names::INSTANCE]);
+    let set = names::workers(&text(route));
+    let set = world
+        .store
+        .get(&Key::new("statefulsets", &text(&meta["namespace"]), &set));
+    set.is_some_and(|set| {
+        let told = &set["spec"]["template"]["metadata"]["annotations"][names::WHEREABOUTS];
+        meta["annotations"][names::WHEREABOUTS] != *told
+    })
 }
 
 fn stateful_set(world: &World, call: &Call) -> Option<&'static str> {

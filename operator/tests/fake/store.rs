@@ -22,6 +22,7 @@ const KINDS: &[(&str, &str, &str)] = &[
     ("poddisruptionbudgets", "policy/v1", "PodDisruptionBudget"),
     ("networkpolicies", "networking.k8s.io/v1", "NetworkPolicy"),
     ("events", "events.k8s.io/v1", "Event"),
+    ("namespaces", "v1", "Namespace"),
 ];
 
 /// Version and kind of a plural.
@@ -142,7 +143,10 @@ impl Store {
         object["kind"] = kind.into();
         let meta = &mut object["metadata"];
         meta["name"] = key.name.clone().into();
-        meta["namespace"] = key.namespace.clone().into();
+        // A Namespace is in none.
+        if !key.namespace.is_empty() {
+            meta["namespace"] = key.namespace.clone().into();
+        }
         meta["uid"] = format!("{:08x}-0000-4000-8000-000000000000", self.made).into();
         meta["creationTimestamp"] = now().into();
         meta["generation"] = 1.into();

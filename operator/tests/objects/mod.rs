@@ -41,6 +41,7 @@ pub(crate) fn plural_of(object: &Value) -> &'static str {
     match object["kind"].as_str() {
         Some("MqttBroker") => "mqttbrokers",
         Some("KafkaSink") => "kafkasinks",
+        Some("Namespace") => "namespaces",
         _ => "topicroutes",
     }
 }

@@ -11,7 +11,7 @@ mod mirror;
 mod operator;
 
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -149,6 +149,19 @@ impl Cluster {
             .await
             .expect("a new namespace");
         Namespace::new(self.client.clone(), Arc::clone(&self.mirror), name)
+    }
+}
+
+/// Runs `kubectl`; returns what it prints, or what it says is wrong.
+pub(crate) fn kubectl(kubeconfig: &Path, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(program("kubectl"))
+        .env("KUBECONFIG", kubeconfig)
+        .args(arguments)
+        .output()
+        .expect("kubectl");
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
     }
 }
 

@@ -391,6 +391,8 @@ async fn whatever_users_do_nothing_is_stuck_and_no_neighbour_is_hurt() {
         scrape_interval: Duration::from_secs(2),
         ..Settings::default()
     };
+    // As happens to whoever asks hundreds of workers.
+    cluster.kubelet.lapses.store(true, Ordering::Relaxed);
     let operator = Operator::start(&cluster, Scope::All, settings);
     let (next, refused, cluster) = (AtomicU64::new(0), AtomicU64::new(0), &cluster);
     let lanes = stream::iter(0..AT_ONCE).map(|lane| {

@@ -181,15 +181,7 @@ fn every_variable_is_documented() {
 fn every_header_is_documented() {
     use millrace_contract::Propagate;
     let example = Example::read();
-    let all = [
-        Propagate::Topic,
-        Propagate::Qos,
-        Propagate::Retain,
-        Propagate::ContentType,
-        Propagate::ResponseTopic,
-        Propagate::CorrelationData,
-        Propagate::UserProperties,
-    ];
+    let all = Propagate::ALL;
     let properties = Properties {
         content_type: Some(String::new()),
         response_topic: Some(String::new()),

@@ -414,15 +414,7 @@ fn headers_come_from_templates_and_from_what_is_propagated() {
         headers: [("site", "{plant}"), ("a", "fixed")]
             .map(|(n, t)| (n.to_owned(), t.to_owned()))
             .into(),
-        propagate: vec![
-            Propagate::Topic,
-            Propagate::Qos,
-            Propagate::Retain,
-            Propagate::ContentType,
-            Propagate::ResponseTopic,
-            Propagate::CorrelationData,
-            Propagate::UserProperties,
-        ],
+        propagate: Propagate::ALL.to_vec(),
         ..mapping()
     };
     let headers = |message: &Message<'_>| {

@@ -10,15 +10,7 @@ use proptest::test_runner::TestRunner;
 use crate::support::{filters, mapping};
 
 fn mappings() -> Vec<Mapping> {
-    let all = vec![
-        Propagate::Topic,
-        Propagate::Qos,
-        Propagate::Retain,
-        Propagate::ContentType,
-        Propagate::ResponseTopic,
-        Propagate::CorrelationData,
-        Propagate::UserProperties,
-    ];
+    let all = Propagate::ALL.to_vec();
     let expressions = [
         (
             "payload.a > 1",

@@ -16,6 +16,7 @@ impl Runner {
         session.clean_start = self.begins;
         let access = self.task.credentials.for_attempt(self.attempts.login_refused());
         let version = self.attempts.version();
+        let again = self.task.shared.again();
         let mut orders = self.task.orders.clone();
         let attempt = async {
             let access = access?;
@@ -29,7 +30,7 @@ impl Runner {
         let (connection, granted, access) = outcome.map_err(|error| self.not_connected(&error))?;
         self.attempts.connected(granted.version);
         self.login = self.task.credentials.has_worked(access, granted.certificate);
-        self.outdated = None;
+        (self.again, self.outdated) = (again, None);
         let had_to_begin = std::mem::take(&mut self.begins);
         if had_to_begin && granted.version == Version::V311 {
             // A session that begins clean ends with its connection there: the next one lasts.
@@ -43,14 +44,17 @@ impl Runner {
         let status = &mut view.connection;
         status.protocol_version = Some(granted.version.name().to_owned());
         status.session_present = granted.session_present;
+        status.address = Some(granted.address.clone());
         status.connections += 1;
         status.receive_maximum = limit.into();
         status.state = ConnectionState::Up;
+        view.place = granted.place;
         view.broker = None;
         view.has_been_up = true;
         drop(view);
         tracing::info!(
             client_id = session.client_id,
+            address = granted.address,
             protocol = granted.version.name(),
             session_present = granted.session_present,
             "connected to the MQTT broker"

@@ -111,10 +111,11 @@ impl Runner {
         Ok(None)
     }
 
-    /// Whether the connection is to be made again, with credentials that have changed: once nothing is unanswered, so that
-    /// nothing has to be sent twice.
+    /// Whether the connection is to be made again, with credentials that have changed or to an earlier url: once nothing is
+    /// unanswered, so that nothing has to be sent twice.
     fn is_to_come_again(&mut self, at: Instant) -> bool {
-        if self.login >= self.task.credentials.known().revision() {
+        let is_current = self.login >= self.task.credentials.known().revision();
+        if is_current && self.again >= self.task.shared.again() {
             return false;
         }
         let since = *self.outdated.get_or_insert(at);

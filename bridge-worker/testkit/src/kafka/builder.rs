@@ -50,6 +50,20 @@ impl KafkaBuilder {
         self
     }
 
+    /// A listener whose clients show tokens that nobody needs to have signed, and another before one expires.
+    pub fn unsigned_tokens(self, name: &str) -> Self {
+        const LOGIN: &str = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required \
+                             unsecuredLoginStringClaim_sub=\"kafka\";";
+        let prefix = format!("listener.name.{}", name.to_lowercase());
+        self.listener(name, "SASL_SSL")
+            .property(&format!("{prefix}.sasl.enabled.mechanisms"), "OAUTHBEARER")
+            .property(&format!("{prefix}.oauthbearer.sasl.jaas.config"), LOGIN)
+            .property(
+                &format!("{prefix}.oauthbearer.connections.max.reauth.ms"),
+                "3600000",
+            )
+    }
+
     /// A user with a password that is proved by `SCRAM-SHA-256` or `SCRAM-SHA-512`.
     pub fn scram(mut self, mechanism: &str, user: &str, password: &str) -> Self {
         self.scram

@@ -1,6 +1,6 @@
 //! Two routes with the same client ids would take each other's sessions, for ever.
 
-use crate::api::{MqttBroker, Named, TopicRoute};
+use crate::api::{MqttBroker, TopicRoute};
 use crate::validate::path::FieldPath;
 use crate::validate::{Manifest, Note, Object};
 
@@ -39,13 +39,9 @@ struct Session<'m> {
 impl<'m> Session<'m> {
     fn of(index: usize, route: &'m TopicRoute, manifests: &'m [Manifest<'_>]) -> Option<Self> {
         let id = route.spec.session_id.as_deref()?;
-        let (_, reference) = route.spec.broker_ref()?;
+        let reference = route.broker_ref()?;
         let broker = manifests.iter().find_map(|manifest| match &manifest.object {
-            Object::Broker(broker)
-                if broker.name() == reference.name && broker.namespace() == route.namespace() =>
-            {
-                Some(broker.as_ref())
-            }
+            Object::Broker(broker) if reference.is_to(broker.as_ref()) => Some(broker.as_ref()),
             _ => None,
         })?;
         Some(Self { index, id, broker })
