@@ -24,7 +24,8 @@ pack() { tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --num
 
 # An archive for `docker load`, skopeo and crane: one layer, and no time but that of the commit.
 archive() {
-  local name=$1 image=$2 container digest time layer=$work/layer.tar
+  local name=$1 image=$2 container settings digest time layer=$work/layer.tar
+  settings=$(docker image inspect -f '{"User":"{{.Config.User}}","Env":{{json .Config.Env}}}' "$image")
   container=$(docker create "$image" none)
   mkdir "$work/root" "$work/archive"
   docker export "$container" | tar -x -C "$work/root" --numeric-owner
@@ -37,8 +38,7 @@ archive() {
   mv "$layer" "$work/archive/$digest/layer.tar"
   time=$(date -u -d "@$SOURCE_DATE_EPOCH" +%FT%TZ)
   printf '{"architecture":"%s","os":"linux","created":"%s","config":%s,"rootfs":{"type":"layers","diff_ids":["sha256:%s"]},"history":[{"created":"%s","created_by":"scripts/release.sh"}]}' \
-    "${platform#*-}" "$time" "$(docker image inspect -f '{"User":"{{.Config.User}}","Env":{{json .Config.Env}}}' "$image")" \
-    "$digest" "$time" > "$work/config"
+    "${platform#*-}" "$time" "$settings" "$digest" "$time" > "$work/config"
   local config
   config=$(sha256sum "$work/config" | cut -d' ' -f1)
   mv "$work/config" "$work/archive/$config.json"

@@ -36,7 +36,7 @@ use crate::kafka::{
 use crate::metrics::RouteSnapshot;
 use crate::survey::{Surveyor, Surveys};
 use crate::worker::{Load, Rates, StartError, wait_for};
-use group::Group;
+use group::{Group, Wrong};
 use plan::{LivePlan, Plan};
 use publisher::{Letters, Publisher};
 use reader::Reader;
@@ -448,8 +448,8 @@ fn begin(
                     forbidden = told.or(forbidden);
                 }
                 let (reason, message) = match (wrong, &forbidden) {
-                    ((Reason::KafkaUnreachable, _), Some(forbidden)) => forbidden.clone(),
-                    (wrong, _) => wrong,
+                    (Wrong::Silent(_), Some(forbidden)) => forbidden.clone(),
+                    (Wrong::Silent(told) | Wrong::Known(told), _) => told,
                 };
                 if reason != Reason::KafkaUnreachable {
                     shared.kafka.answered();
@@ -488,15 +488,22 @@ fn watch_broker(
             }
         };
         let earlier = async {
-            let Some(failback) = failback else {
+            let Some(mut failback) = failback else {
                 return;
             };
+            let mut has_returned = false;
             while !shared.has_parted() {
                 failback.pause().await;
+                if !shared.is_connected() {
+                    continue;
+                }
                 let place = shared.view().place;
-                let is_away = place > 0 && shared.is_connected();
-                if is_away && failback.look(place, &credentials).await.is_some() {
+                if place == 0 || std::mem::take(&mut has_returned) {
+                    failback.returned(place == 0);
+                }
+                if place > 0 && failback.look(place, &credentials).await.is_some() {
                     shared.connect_again();
+                    has_returned = true;
                 }
             }
         };

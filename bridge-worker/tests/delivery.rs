@@ -39,6 +39,7 @@ fn document(broker: &ScriptedBroker, kafka: &MockKafka) -> Document<LiveToMqtt> 
             on_error: OnError {
                 action: ErrorAction::DeadLetter,
                 dead_letter_topic: Some("dead".into()),
+                skip: Vec::new(),
             },
             max_message_bytes: 1 << 20,
             timeouts: Timeouts {
@@ -348,6 +349,7 @@ fn with_stop_the_route_says_which_record_and_commits_nothing_behind_it() {
     document.live.on_error = OnError {
         action: ErrorAction::Stop,
         dead_letter_topic: None,
+        skip: Vec::new(),
     };
     kafka.write(
         "commands",
@@ -640,6 +642,7 @@ fn a_route_that_a_record_stopped_goes_on_with_another_configuration() {
     document.live.on_error = OnError {
         action: ErrorAction::Stop,
         dead_letter_topic: None,
+        skip: Vec::new(),
     };
     kafka.write(
         "commands",
@@ -672,12 +675,53 @@ fn a_route_that_a_record_stopped_goes_on_with_another_configuration() {
 }
 
 #[test]
+fn a_record_that_has_stopped_a_route_can_be_skipped_alone() {
+    let (broker, kafka) = parts();
+    let mut document = document(&broker, &kafka);
+    document.live.on_error = OnError {
+        action: ErrorAction::Stop,
+        dead_letter_topic: None,
+        skip: Vec::new(),
+    };
+    kafka.write(
+        "commands",
+        0,
+        &[command("#", "1"), command("b", "2"), command("#", "3")],
+    );
+    let delivery = Delivery::operated(document.clone(), "one".into(), "uid".into(), 0);
+    let delivery = Running(delivery.expect("a route that can run"));
+    let mut connection = session(&broker, false);
+    let problem = delivery.problem(Reason::MessageUndeliverable);
+    let (_, name) = problem
+        .rsplit_once("annotation millrace.dev/skip: ")
+        .expect("a name");
+    assert_eq!(name, "commands[0]@0", "{problem}");
+
+    document.live.on_error.skip = vec![name.into()];
+    let reloaded = delivery.0.reload(&document.live, "two".into());
+    reloaded.expect("a configuration that can be used");
+    let second = connection.expect_publish();
+    assert_eq!(text(&second), ("plants/b/cmd", "2"));
+    connection.puback(second.packet_id, 0);
+    // Another one like it is another.
+    delivery.wait_for("the route to be stopped", |status| {
+        let mut problems = status.problems.iter();
+        status.phase == Phase::Stopped && problems.any(|problem| problem.message.contains("commands[0]@2"))
+    });
+    committed(&kafka, 2);
+    let ledger = delivery.status().ledger;
+    assert_eq!((ledger.written, ledger.discarded), (1, 1), "{ledger:?}");
+    delivery.end(&mut connection);
+}
+
+#[test]
 fn what_fails_by_a_configuration_of_before_does_not_stop_the_route() {
     let (broker, kafka) = parts();
     let mut document = document(&broker, &kafka);
     document.live.on_error = OnError {
         action: ErrorAction::Stop,
         dead_letter_topic: None,
+        skip: Vec::new(),
     };
     let delivery = Delivery::operated(document.clone(), "one".into(), "uid".into(), 0);
     let delivery = Running(delivery.expect("a route that can run"));
@@ -688,6 +732,7 @@ fn what_fails_by_a_configuration_of_before_does_not_stop_the_route() {
     document.live.on_error = OnError {
         action: ErrorAction::DeadLetter,
         dead_letter_topic: Some("dead".into()),
+        skip: Vec::new(),
     };
     delivery
         .0
@@ -742,6 +787,7 @@ fn nothing_behind_a_packet_that_is_too_large_is_published_when_the_route_stops_t
     document.live.on_error = OnError {
         action: ErrorAction::Stop,
         dead_letter_topic: None,
+        skip: Vec::new(),
     };
     let large = "x".repeat(500);
     kafka.write("commands", 0, &[command("a", &large), command("b", "small")]);

@@ -10,6 +10,7 @@ use millrace_contract::status::{Phase, Reason};
 use millrace_contract::{Document, ErrorAction, Live, Mapping, Retired, Subscription};
 use millrace_testkit::wire::Publish;
 use millrace_testkit::{ScriptedBroker, wait_until};
+use rdkafka::types::RDKafkaRespErr as Code;
 
 /// How soon a changed file has to be in effect.
 const EFFECTIVE: Duration = Duration::from_secs(2);
@@ -286,6 +287,107 @@ fn a_route_that_a_message_has_stopped_goes_on_when_it_is_corrected() {
         status.phase == Phase::Running && status.problems.is_empty() && status.ledger.in_flight == 0
     });
     assert_eq!(worker.status().ledger.balance(), 0);
+}
+
+/// The name by which a stopped route calls the message that has stopped it.
+fn name_of_stopping(worker: &WorkerProcess) -> String {
+    let problem = worker.wait_for_problem(Reason::MessageUndeliverable);
+    let (_, name) = problem
+        .rsplit_once("annotation millrace.dev/skip: ")
+        .expect("a name");
+    assert!(
+        problem.contains(&format!("at message {name} on topic")),
+        "{problem}"
+    );
+    name.to_owned()
+}
+
+/// A route that stops at what it cannot deliver.
+fn stopping(broker: &ScriptedBroker, kafka: &MockKafka) -> Document {
+    let mut document = route(broker, kafka.bootstrap());
+    document.live.on_error.action = ErrorAction::Stop;
+    document.live.on_error.dead_letter_topic = None;
+    document
+}
+
+#[test]
+fn a_message_that_has_stopped_a_route_can_be_skipped_alone() {
+    let (broker, kafka) = parts();
+    let mut document = stopping(&broker, &kafka);
+    document.live.mapping.allowed_topics = vec!["out.a".into()];
+    let worker = worker(&document);
+    let mut connection = session(&broker, false);
+    connection.publish_all([message("b", 1, "poison"), message("a", 2, "behind")]);
+    let name = name_of_stopping(&worker);
+    connection.expect_disconnect();
+    connection.close();
+
+    document.live.on_error.skip = vec![name.clone()];
+    worker.reload(&document.live);
+    let mut connection = session(&broker, true);
+    connection.publish_all([repeat("b", 1, "poison"), repeat("a", 2, "behind")]);
+    connection.expect_pubacks([1, 2]);
+    // Another one like it is another.
+    connection.publish(message("b", 3, "another poison"));
+    worker.wait_for("the route to be stopped", |status| status.phase == Phase::Stopped);
+    assert_ne!(name_of_stopping(&worker), name);
+    assert_eq!(kafka.values("out.a"), ["behind"]);
+    let ledger = worker.status().ledger;
+    assert_eq!((ledger.written, ledger.discarded, ledger.balance()), (1, 1, 0));
+}
+
+#[test]
+fn a_message_that_kafka_refuses_can_be_skipped_though_its_record_is_another_each_time() {
+    let (broker, kafka) = parts();
+    let mut document = stopping(&broker, &kafka);
+    document.live.mapping.value = Some("{'at': message.receivedAt}".into());
+    let worker = worker(&document);
+    let mut connection = session(&broker, false);
+    // The batch, then the record alone.
+    let refuse = || kafka.answer_produce(&[Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 2]);
+    refuse();
+    connection.publish(message("a", 1, "x"));
+    let name = name_of_stopping(&worker);
+    connection.expect_disconnect();
+    connection.close();
+
+    document.live.on_error.skip = vec![name.clone()];
+    worker.reload(&document.live);
+    let mut connection = session(&broker, true);
+    refuse();
+    connection.publish(repeat("a", 1, "x"));
+    connection.expect_puback(1);
+    // Another message with a record like it is another message.
+    refuse();
+    connection.publish(message("a", 2, "y"));
+    worker.wait_for("the route to be stopped", |status| status.phase == Phase::Stopped);
+    assert_ne!(name_of_stopping(&worker), name);
+    let ledger = worker.status().ledger;
+    assert_eq!((ledger.written, ledger.discarded, ledger.balance()), (0, 1, 0));
+}
+
+#[test]
+fn of_messages_that_are_too_large_and_begin_alike_one_can_be_skipped() {
+    let (broker, kafka) = parts();
+    let mut document = stopping(&broker, &kafka);
+    document.live.max_message_bytes = 1_000;
+    let large = |end| format!("{}{end}", "x".repeat(5_000));
+    let worker = worker(&document);
+    let mut connection = session(&broker, false);
+    connection.publish(message("a", 1, &large("1")));
+    let name = name_of_stopping(&worker);
+    connection.expect_disconnect();
+    connection.close();
+
+    document.live.on_error.skip = vec![name.clone()];
+    worker.reload(&document.live);
+    let mut connection = session(&broker, true);
+    connection.publish(repeat("a", 1, &large("1")));
+    connection.expect_puback(1);
+    connection.publish(message("a", 2, &large("2")));
+    worker.wait_for("the route to be stopped", |status| status.phase == Phase::Stopped);
+    assert_ne!(name_of_stopping(&worker), name);
+    assert_eq!(worker.status().ledger.discarded, 1);
 }
 
 #[test]

@@ -44,6 +44,7 @@ fn twenty_reloads_under_traffic_lose_nothing_and_write_nothing_twice() {
     document.live.on_error = OnError {
         action: ErrorAction::Stop,
         dead_letter_topic: None,
+        skip: Vec::new(),
     };
     document.live.mapping.topic = "{to}".into();
     document.live.mapping.allowed_topics = vec![steady.clone(), visitors.clone()];

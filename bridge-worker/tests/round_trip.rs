@@ -35,6 +35,7 @@ fn answers_reach_the_devices_that_asked_within_50_ms() {
     document.live.on_error = OnError {
         action: ErrorAction::Stop,
         dead_letter_topic: None,
+        skip: Vec::new(),
     };
     let mut answering = Worker::numbered(&document, 0);
     asking.start_and_wait();

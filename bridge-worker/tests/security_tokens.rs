@@ -186,7 +186,7 @@ fn tokens_that_live_for_seconds_are_renewed_while_messages_flow() {
     assert!(asked <= 12, "{asked}");
     // An endpoint that gives none is said while messages flow on with the token there is, and when they do not any more.
     provider.does(Does::Answer(503, String::new()));
-    let said = wait_for(&worker, Reason::CredentialsRefused, &["503", "valid for"]);
+    let said = wait_for(&worker, Reason::CredentialsRefused, &["503", "valid until"]);
     println!("{said}");
     let said = wait_for(
         &worker,
@@ -307,7 +307,7 @@ fn wrong_ways(site: &Site, mosquitto: &Mosquitto) -> Vec<Wrong> {
         none,
         &[
             "401 Unauthorized",
-            "has the client's secret in it",
+            "has something of the client's Secret in it",
             "\"bridge\"",
             "clientCredentials.secretRef",
         ],

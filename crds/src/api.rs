@@ -21,10 +21,11 @@ pub use grants::{
     NamespaceSelector, RouteNamespaces,
 };
 pub use route::{
-    Compression, DeadLetter, ErrorAction, KafkaDestination, KafkaSource, MqttDestination, MqttSource,
-    NoMatchingSubscribers, OnError, Ordering, Payload, PayloadFormat, PodMetadata, PodSpec, PodTemplate,
-    Producer, Propagate, Resources, Retain, RouteDestination, RouteSource, Start, Subscription, TaintEffect,
-    Timeouts, Toleration, TolerationOperator, TopicRoute, TopicRouteSpec, WorkerPods,
+    Compression, DeadLetter, ErrorAction, KafkaDestination, KafkaSource, MAX_SKIPPED, MqttDestination,
+    MqttSource, NoMatchingSubscribers, OnError, Ordering, Payload, PayloadFormat, PodMetadata, PodSpec,
+    PodTemplate, Producer, Propagate, Resources, Retain, RouteDestination, RouteSource, SKIP, Start,
+    Subscription, TaintEffect, Timeouts, Toleration, TolerationOperator, TopicRoute, TopicRouteSpec,
+    WorkerPods,
 };
 pub use security::{BasicAuth, CertificateSource, ClientCertificate, KeyRef, SystemRoots};
 pub use shared::{ObjectRef, Reference, SecretRef};

@@ -43,23 +43,29 @@ fn feeds_through_kafka(writer: &TopicRoute, reader: &TopicRoute) -> bool {
     let Some(from) = &reader.spec.from.kafka else {
         return false;
     };
+    // Most do not, and topics take longer to compare.
+    if !meet(writer.sink_ref(), reader.sink_ref()) {
+        return false;
+    }
     let to = writer.spec.to.kafka.as_ref();
     let mut written = to.map_or_else(Vec::new, |to| kafka_topics(&to.topic, &to.allowed_topics));
     let dead_letter = writer.spec.on_error.dead_letter.as_ref();
     written.extend(dead_letter.and_then(|letter| TopicPattern::parse(&letter.topic).ok()));
     let is_read = |pattern: &TopicPattern| from.topics.iter().any(|topic| pattern.matches(topic));
-    meet(writer.sink_ref(), reader.sink_ref()) && written.iter().any(is_read)
+    written.iter().any(is_read)
 }
 
 fn feeds_through_mqtt(writer: &TopicRoute, reader: &TopicRoute) -> bool {
     let (Some(to), Some(from)) = (&writer.spec.to.mqtt, &reader.spec.from.mqtt) else {
         return false;
     };
+    if !meet(writer.broker_ref(), reader.broker_ref()) {
+        return false;
+    }
     let written = mqtt_topics(&to.topic, &to.allowed_topics);
     let filters = from.subscriptions.iter();
     let mut read = filters.filter_map(|subscription| Filter::parse(&subscription.filter).ok());
-    meet(writer.broker_ref(), reader.broker_ref())
-        && read.any(|read| written.iter().any(|written| written.overlaps(&read)))
+    read.any(|read| written.iter().any(|written| written.overlaps(&read)))
 }
 
 /// The Kafka topics that a template can become.

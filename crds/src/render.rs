@@ -90,7 +90,7 @@ pub fn document(
             )?,
             live: contract::LiveToMqtt {
                 survey: survey_document(route, sink),
-                ..to_mqtt_document(&fields, spec, from, to)?
+                ..to_mqtt_document(&fields, route, from, to)?
             },
         })));
     }
@@ -106,7 +106,7 @@ pub fn document(
             },
             mapping: mapping_document(&fields, spec, kafka)?,
             retired: Vec::new(),
-            on_error: on_error_document(spec),
+            on_error: on_error_document(route),
             max_message_bytes: fields.read("spec.maxMessageBytes", spec.max_message_bytes.bytes())?,
             timeouts: timeouts_document(&fields, spec)?,
             survey: survey_document(route, sink),
@@ -182,10 +182,11 @@ fn consumer_document(route: &TopicRoute, from: &KafkaSource) -> contract::Consum
 
 fn to_mqtt_document(
     fields: &Fields,
-    spec: &TopicRouteSpec,
+    route: &TopicRoute,
     from: &KafkaSource,
     to: &MqttDestination,
 ) -> Result<contract::LiveToMqtt, RenderError> {
+    let spec = &route.spec;
     let expiry = to.message_expiry_interval.as_ref();
     let expiry = expiry
         .map(|expiry| fields.seconds("spec.to.mqtt.messageExpiryInterval", expiry))
@@ -196,7 +197,7 @@ fn to_mqtt_document(
             qos: fields.narrow("spec.to.mqtt.qos", to.qos)?,
             ..publishing_document(spec, to, expiry)
         },
-        on_error: on_error_document(spec),
+        on_error: on_error_document(route),
         max_message_bytes: fields.read("spec.maxMessageBytes", spec.max_message_bytes.bytes())?,
         timeouts: timeouts_document(fields, spec)?,
         survey: contract::survey::Survey::default(),
@@ -225,10 +226,12 @@ pub(crate) fn publishing_document(
     }
 }
 
-fn on_error_document(spec: &TopicRouteSpec) -> contract::OnError {
+fn on_error_document(route: &TopicRoute) -> contract::OnError {
+    let on_error = &route.spec.on_error;
     contract::OnError {
-        action: spec.on_error.action.into(),
-        dead_letter_topic: spec.on_error.dead_letter.as_ref().map(|d| d.topic.clone()),
+        action: on_error.action.into(),
+        dead_letter_topic: on_error.dead_letter.as_ref().map(|d| d.topic.clone()),
+        skip: route.skipped().map(str::to_owned).collect(),
     }
 }
 

@@ -319,3 +319,16 @@ fn the_places_of_objects_are_those_that_their_documents_name() {
         assert_eq!(named.len(), count, "{named:?}");
     }
 }
+
+#[test]
+fn messages_that_the_annotation_names_are_skipped() {
+    let text = DEFAULTS.replace(
+        "metadata: {name: telemetry}",
+        r#"metadata: {name: telemetry, annotations: {millrace.dev/skip: "9f86d081884c7d65,0123456789abcdef, "}}"#,
+    );
+    let document = rendered(&objects(&text), SessionSource::Instance("a")).unwrap();
+    assert_eq!(
+        document.live.on_error.skip,
+        ["9f86d081884c7d65", "0123456789abcdef"]
+    );
+}

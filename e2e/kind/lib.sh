@@ -1,6 +1,8 @@
 # shellcheck shell=bash disable=SC2034  # the names set here are used where this is sourced
 # What the scripts beside this file share. They source it.
 set -euo pipefail
+# Also in $(...), which -e does not reach otherwise.
+shopt -s inherit_errexit
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 project=$(cd "$here/../.." && pwd)

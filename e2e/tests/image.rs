@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use millrace_e2e::{Confinement, SOON, docker};
@@ -263,13 +264,15 @@ fn nothing_in_the_image_gives_more_rights_to_who_runs_it() {
     let find = |rule: &[&str]| {
         let mut find = std::process::Command::new("find");
         let output = find.arg(files.root()).args(rule).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    assert_eq!(
-        find(&["-type", "f", "-perm", "/6000"]),
-        "",
-        "no file changes who runs it"
-    );
+    let changing = || find(&["-type", "f", "-perm", "/6000"]);
+    assert_eq!(changing(), "", "no file changes who runs it");
+    let planted = files.root().join("planted");
+    std::fs::write(&planted, "").unwrap();
+    std::fs::set_permissions(&planted, std::fs::Permissions::from_mode(0o4755)).unwrap();
+    assert!(changing().contains("planted"), "the search finds such files");
     let shells = files.compiled();
     let shells: Vec<_> = shells.iter().filter_map(|path| path.file_name()).collect();
     for shell in ["sh", "bash", "dash", "busybox"] {

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use millrace_contract::{LaneRecord, Ownership};
@@ -18,6 +20,12 @@ const LANES: u16 = 8;
 const SIZES: [usize; 3] = [8, 3, 1];
 /// Messages per second of the load.
 const RATE: f64 = 3_000.0;
+/// And of a route beside it that is not scaled.
+const WITNESS_RATE: f64 = 100.0;
+/// A lane that is read receives something in so many milliseconds.
+const PAUSE: i64 = 300;
+/// No lane is without a reader for more milliseconds.
+const LONGEST: i64 = 5_000;
 
 #[test]
 #[ignore = "needs a cluster: make e2e-full"]
@@ -158,13 +166,19 @@ fn are_owned(record: &LaneRecord) -> bool {
 
 fn scale(server: Mqtt, ordering: &'static str, cycles: usize) {
     let brokers = Arc::new(Brokers::start_with(server));
-    let sessions_before = brokers.sessions();
     let small = |manifests: &mut Manifests| {
-        manifests.one_filter_for_each_lane();
-        manifests.ordering = ordering;
         manifests.spec = "  replicas: 1\n  worker: {resources: {requests: {cpu: 20m}}}\n".to_owned();
     };
-    let plant = Plant::start_under(RATE, &brokers, "scaling", small);
+    let witness = Plant::start_under(WITNESS_RATE, &brokers, "witness", |manifests| {
+        small(manifests);
+        manifests.lanes = 1;
+    });
+    let sessions_before = brokers.sessions();
+    let plant = Plant::start_under(RATE, &brokers, "scaling", |manifests| {
+        small(manifests);
+        manifests.one_filter_for_each_lane();
+        manifests.ordering = ordering;
+    });
     let mut moves = Vec::new();
     let mut workers = 1;
     for size in SIZES.repeat(cycles) {
@@ -209,10 +223,11 @@ fn scale(server: Mqtt, ordering: &'static str, cycles: usize) {
         );
     }
     assert_sessions(0);
+    let (_, witnessed) = witness.finish();
     if ordering == "PerTopic" {
         // Five from eight to three, five from three to one.
         assert_eq!(moves.len(), 10 * cycles, "no lane was moved without need");
-        assert_soon(&records, &moves);
+        assert_soon(&records, &moves, &witnessed);
     }
 }
 
@@ -246,38 +261,87 @@ fn now() -> i64 {
     i64::try_from(now_micros() / 1_000).unwrap()
 }
 
-/// No lane is without a reader for long, and a worker that runs takes over soon.
-fn assert_soon(records: &Records, moves: &[Move]) {
+/// No lane is without a reader for long, and a worker that runs takes over soon. While a lane that is not moved, at the same
+/// brokers, receives nothing either, it is not for want of a reader.
+fn assert_soon(records: &Records, moves: &[Move], witnessed: &Records) {
+    let stalls: Vec<_> = pauses(witnessed, 1)
+        .into_values()
+        .flatten()
+        .filter(is_long)
+        .collect();
     let pauses = pauses(records, LANES);
-    let long = pauses.values().flatten().map(|pause| pause.end - pause.start);
-    let long = long.filter(|pause| *pause > 300);
-    assert_short("a lane was not read for more than 300 ms", long.collect(), 3_000);
+    let long: Vec<_> = pauses.values().flatten().filter(|pause| is_long(pause)).collect();
+    let stalled = Times::of("a lane that stays was not read", stalls.iter().map(length));
+    let all = Times::of("a lane was not read", long.iter().copied().map(length));
+    let own =
+        |pause: &Range<i64>| length(pause) - stalls.iter().map(|stall| common(pause, stall)).sum::<i64>();
+    let alone = Times::of(
+        "a lane was not read while the one that stays was",
+        long.iter().copied().map(own),
+    );
     let until_read = moves.iter().map(|moved| {
         let mut messages = pauses[&moved.lane].iter().map(|pause| pause.end);
         let first = messages.find(|at| *at >= moved.connected).unwrap();
-        first - moved.since
+        own(&(moved.since..first))
     });
-    assert_short("a lane went to a worker that ran", until_read.collect(), 3_000);
+    let until_read = Times::of("a lane went to a worker that ran", until_read);
+    eprintln!("{stalled}\n{all}\n{alone}\n{until_read}");
+    // More is no hiccup of a busy machine, and would hide everything else.
+    assert!(stalled.longest() <= 2 * LONGEST, "{stalled}");
+    assert!(alone.longest() <= LONGEST, "{alone}");
+    assert!(until_read.longest() <= LONGEST, "{until_read}");
+    // Of fewer the 99th percentile is but the longest.
+    assert!(until_read.at(99) < 3_000 || moves.len() < 200, "{until_read}");
 }
 
-/// No time is longer than five seconds, and one of a hundred is longer than `p99`; all in milliseconds.
-fn assert_short(what: &str, mut times: Vec<i64>, p99: i64) {
-    times.sort_unstable();
-    let at = |percent: usize| {
-        let time = times.get(times.len() * percent / 100);
+fn length(pause: &Range<i64>) -> i64 {
+    pause.end - pause.start
+}
+
+fn is_long(pause: &Range<i64>) -> bool {
+    length(pause) > PAUSE
+}
+
+/// How long both pauses lasted at one time.
+fn common(one: &Range<i64>, other: &Range<i64>) -> i64 {
+    (one.end.min(other.end) - one.start.max(other.start)).max(0)
+}
+
+/// How long something took, again and again, in milliseconds.
+struct Times {
+    what: &'static str,
+    sorted: Vec<i64>,
+}
+
+impl Times {
+    fn of(what: &'static str, times: impl Iterator<Item = i64>) -> Self {
+        let mut sorted: Vec<i64> = times.collect();
+        sorted.sort_unstable();
+        Self { what, sorted }
+    }
+
+    fn at(&self, percent: usize) -> i64 {
+        let time = self.sorted.get(self.sorted.len() * percent / 100);
         time.copied().unwrap_or_default()
-    };
-    let longest = times.last().copied().unwrap_or_default();
-    let text = format!(
-        "{} times {what}: p50 {} ms, p99 {} ms, longest {longest} ms",
-        times.len(),
-        at(50),
-        at(99)
-    );
-    eprintln!("{text}");
-    // Of fewer the 99th percentile is but the longest.
-    assert!(at(99) < p99 || times.len() < 200, "{text}");
-    assert!(longest <= 5_000, "{text}");
+    }
+
+    fn longest(&self) -> i64 {
+        self.sorted.last().copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} times {}: p50 {} ms, p99 {} ms, longest {} ms",
+            self.sorted.len(),
+            self.what,
+            self.at(50),
+            self.at(99),
+            self.longest()
+        )
+    }
 }
 
 /// The broker keeps what comes meanwhile, and the route says for how long.

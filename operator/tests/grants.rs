@@ -153,6 +153,19 @@ async fn a_route_works_only_as_long_as_what_it_refers_to_admits_it() {
         shown_to_the_sink(&admitted),
         "the sink admits the route and is asked for its topic"
     );
+    // What cannot be read, because a newer release has written it, may admit the route.
+    let urls = |urls: Value| {
+        fake.edit_at(&broker(), &move |broker| broker["spec"]["urls"] = urls.clone());
+    };
+    urls(json!(5));
+    let unread = comes(&fake, "a broker that cannot be read", is_shut_out).await;
+    assert_eq!(workers(&unread), Some(2));
+    urls(json!(["mqtt://mqtt.hub:1883"]));
+    comes(&fake, "a broker that can be read", |world| {
+        is_settled(world.objects())
+    })
+    .await;
+
     // What belongs to the route is where the route is.
     let elsewhere: Vec<String> = admitted
         .objects()
@@ -180,6 +193,15 @@ async fn a_route_works_only_as_long_as_what_it_refers_to_admits_it() {
         broker["spec"]["allowedRoutes"] = by_site("b")
     });
     comes(&fake, "a grant that is gone", ended).await;
+    fake.edit_at(&broker(), &|broker| {
+        broker["spec"]["allowedRoutes"] = by_site("a")
+    });
+    comes(&fake, "a grant that is back", |world| is_settled(world.objects())).await;
+
+    // The same, where workers run, as if it admitted nobody.
+    fake.delete_at(&broker());
+    let lost = comes(&fake, "a broker that is gone", ended).await;
+    assert_eq!(told(&lost), told(&revoked));
     operator.kill().await;
 }
 
@@ -250,6 +272,18 @@ async fn a_route_that_is_not_admitted_takes_nothing_from_one_that_is() {
         .await;
     let told = [reason(&fake.world(), "a-stranger"), reason(&fake.world(), "hub")];
     assert!(came, "{told:?}");
+
+    // Nor does one that refers to nothing.
+    let stranger = Key::new("topicroutes", "a-stranger", "commands");
+    let refer = |name: &'static str| {
+        fake.edit_at(&stranger, &move |route| {
+            route["spec"]["to"]["mqtt"]["brokerRef"]["name"] = name.into();
+        });
+    };
+    refer("guessed");
+    fake.rest(STILL).await;
+    assert!(are(&fake.world(), "BrokerNotFound", "AsAsked"));
+    refer("broker");
 
     // One that is admitted does.
     fake.edit_at(&broker(), &|broker| {

@@ -55,6 +55,7 @@ pub fn document(
             on_error: OnError {
                 action: ErrorAction::Stop,
                 dead_letter_topic: None,
+                skip: Vec::new(),
             },
             max_message_bytes: 1024 * 1024,
             timeouts: Timeouts {
@@ -85,6 +86,7 @@ pub fn delivery(mqtt_port: u16, bootstrap: &str, group: &str) -> Document<LiveTo
             on_error: OnError {
                 action: ErrorAction::Stop,
                 dead_letter_topic: None,
+                skip: Vec::new(),
             },
             max_message_bytes: 1024 * 1024,
             timeouts: Timeouts {

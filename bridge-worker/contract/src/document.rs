@@ -515,6 +515,9 @@ pub struct OnError {
     /// The topic of dead letters, with [`ErrorAction::DeadLetter`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter_topic: Option<String>,
+    /// Messages that are discarded where they would stop the route, by the names that the route gives them then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skip: Vec<String>,
 }
 
 /// What is done with a message that cannot be delivered.

@@ -473,6 +473,14 @@ pub(super) fn forbidden(code: RDKafkaErrorCode, group: &str, topics: &[String]) 
     Some((Reason::KafkaRefused, message))
 }
 
+/// What is in the way of a group, and what is to be said of it.
+pub(super) enum Wrong {
+    /// Kafka answers, but not what is asked of the group.
+    Silent((Reason, String)),
+    /// Anything else.
+    Known((Reason, String)),
+}
+
 /// Commits where each topic begins that the group has never read, before it is read: `start` applies once.
 ///
 /// # Errors
@@ -482,8 +490,8 @@ pub(super) fn begin<C: ConsumerContext>(
     group: &str,
     topics: &[String],
     start: Start,
-) -> Result<(), (Reason, String)> {
-    let wrong = |error: KafkaError| {
+) -> Result<(), Wrong> {
+    let told = |error: KafkaError| {
         let code = error.rdkafka_error_code();
         let forbidden = code.and_then(|code| forbidden(code, group, topics));
         forbidden.unwrap_or_else(|| {
@@ -493,15 +501,17 @@ pub(super) fn begin<C: ConsumerContext>(
             )
         })
     };
+    let wrong = |error| Wrong::Known(told(error));
     let mut list = TopicPartitionList::new();
     for topic in topics {
         let partitions = partitions(consumer, topic).map_err(wrong)?;
         if partitions.is_empty() {
             let message =
                 format!("Kafka has no topic {topic:?}: create it, or correct spec.from.kafka.topics");
-            return Err((Reason::TopicMissing, message));
+            return Err(Wrong::Known((Reason::TopicMissing, message)));
         }
-        if !committed(consumer, topic).map_err(wrong)?.is_empty() {
+        let committed = committed(consumer, topic).map_err(|error| Wrong::Silent(told(error)))?;
+        if !committed.is_empty() {
             continue;
         }
         for (partition, offset) in beginning(consumer, topic, start).map_err(wrong)? {

@@ -70,6 +70,8 @@ pub(crate) struct LivePlan {
     pub(crate) no_subscribers: NoMatchingSubscribers,
     pub(crate) action: ErrorAction,
     pub(crate) dead_letter_topic: Option<String>,
+    /// Records that do not stop the route: `topic[partition]@offset`.
+    pub(crate) skip: Vec<String>,
     pub(crate) max_message_bytes: usize,
     pub(crate) failover: Duration,
     pub(crate) drain: Duration,
@@ -95,6 +97,7 @@ impl LivePlan {
             no_subscribers: publishing.no_matching_subscribers,
             action: live.on_error.action,
             dead_letter_topic: live.on_error.dead_letter_topic.clone(),
+            skip: live.on_error.skip.clone(),
             max_message_bytes: usize::try_from(live.max_message_bytes).unwrap_or(usize::MAX),
             failover: Duration::from_millis(live.timeouts.failover_ms),
             drain: Duration::from_millis(live.timeouts.drain_ms),

@@ -222,19 +222,31 @@ impl Runner {
         is_ours
     }
 
+    /// Stops the route, unless the record is one that is to be skipped.
     fn stop_at(&mut self, failed: &Failed, prefix: &str) {
         if !self.is_ours(failed) {
             return;
         }
         let source = failed.source;
         let topic = &self.task.plan.consumer.topics[source.topic];
+        let name = format!("{topic}[{}]@{}", source.partition, source.offset);
+        if self.live.skip.contains(&name) {
+            tracing::warn!(
+                route = &*self.task.plan.route,
+                reason = failed.reason,
+                "skipped record {name}, as the route asks: {}",
+                failed.message
+            );
+            self.ended.push(Ended::of_failed(failed, Way::Discarded));
+            return;
+        }
         self.task.shared.stop(super::shared::Stop {
             reason: failed.reason,
             revision: failed.revision,
             message: format!(
-                "stopped at record {topic}[{}]@{}: {prefix}{}; it stays in Kafka, and is not committed: correct the route, or \
-                 set spec.onError.action to DeadLetter or Discard",
-                source.partition, source.offset, failed.message
+                "stopped at record {name}: {prefix}{}; it stays in Kafka, and is not committed: correct the route, set \
+                 spec.onError.action to DeadLetter or Discard, or skip this record alone: annotation millrace.dev/skip: {name}",
+                failed.message
             ),
         });
         self.ended.push(Ended::of_failed(failed, Way::Dropped));

@@ -98,8 +98,8 @@ impl Watch {
         };
         self.unfit = None;
         if self.tried.as_ref() != Some(&entry) {
+            self.backoff = entry.backoff();
             (self.tried, self.again) = (Some(entry.clone()), None);
-            self.backoff.reset();
         }
         if self.again.is_some_and(|again| Instant::now() < again) {
             return;

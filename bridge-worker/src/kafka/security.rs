@@ -7,8 +7,9 @@ use millrace_contract::status::{CertificateOf, CertificateStatus, Problem, Reaso
 use millrace_contract::{Sasl, Sink, Value};
 use rdkafka::ClientConfig;
 
-use super::tokens::{Bearer, Client, NoToken, Source};
+use super::tokens::{Bearer, Client, NoToken, Source, patience};
 use super::{KafkaState, OptionsError};
+use crate::backoff::Backoff;
 use crate::certificates::{Certificates, Validity};
 use crate::credentials::{Known, Presented};
 use crate::value::text;
@@ -128,6 +129,15 @@ impl Entry {
         match &self.read.client {
             Some(client) if !now.asks_as(client) => Bearer::once(client),
             _ => Ok(now.bearer.clone()),
+        }
+    }
+
+    /// How long to wait between attempts to come in with it.
+    pub(crate) fn backoff(&self) -> Backoff {
+        match &self.read.client {
+            // Each is a question to the provider.
+            Some(_) => patience(),
+            None => Backoff::default(),
         }
     }
 

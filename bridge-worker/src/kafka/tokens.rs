@@ -150,16 +150,22 @@ fn placed(value: &Value) -> Result<Token, NoToken> {
     let claims = claims.ok_or_else(|| wrong(&"is no JWT"))?;
     let expires = claims.expires();
     let expires = expires.ok_or_else(|| wrong(&"does not say when it expires"))?;
-    match SystemTime::now().duration_since(expires) {
-        Ok(since) => Err(wrong(&format_args!("has expired, {} s ago", since.as_secs()))),
-        Err(_) => Ok(Token {
-            text,
-            principal: claims.sub,
-            expires,
-            extensions: BTreeMap::new(),
-            endpoint: None,
-        }),
+    if expires <= SystemTime::now() {
+        return Err(wrong(&format_args!("has expired at {}", moment(expires))));
     }
+    Ok(Token {
+        text,
+        principal: claims.sub,
+        expires,
+        extensions: BTreeMap::new(),
+        endpoint: None,
+    })
+}
+
+/// A moment for a person. Not how long ago: what is told in status stays the same from one look to the next.
+fn moment(time: SystemTime) -> String {
+    let time = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::MAX);
+    format!("{time:.0}")
 }
 
 /// What clients of OAUTHBEARER are given; nothing for others.
@@ -289,14 +295,12 @@ impl Bearer {
     pub(super) fn problem(&self, servers: &str, is_usable: bool) -> Option<Problem> {
         let inner = self.0.as_ref()?.lock();
         let why = &inner.failed.as_ref()?.text;
-        let until = inner.token.as_ref().map(|token| token.expires);
-        let left = until.and_then(|until| until.duration_since(SystemTime::now()).ok());
-        Some(match left {
-            Some(left) if is_usable => Problem {
+        Some(match inner.valid() {
+            Some(token) if is_usable => Problem {
                 reason: Reason::CredentialsRefused,
                 message: format!(
-                    "no newer token for Kafka: {why}; the one in use is valid for {} s more, and it is tried again",
-                    left.as_secs()
+                    "no newer token for Kafka: {why}; the one in use is valid until {}, and it is tried again",
+                    moment(token.expires)
                 ),
             },
             None if is_usable => Problem {
@@ -330,6 +334,11 @@ fn give<C: ClientContext>(client: &KafkaClient<C>, token: Token) {
     }
 }
 
+/// How long to wait before an endpoint is asked again.
+pub(super) fn patience() -> Backoff {
+    Backoff::between(PAUSES.0, PAUSES.1)
+}
+
 impl Tokens {
     fn of(source: Source, token: Option<Token>) -> Self {
         Self {
@@ -345,7 +354,7 @@ impl Tokens {
     }
 
     fn run(&self) {
-        let mut backoff = Backoff::between(PAUSES.0, PAUSES.1);
+        let mut backoff = patience();
         loop {
             let source = {
                 let inner = self.lock();

@@ -84,16 +84,6 @@ impl Failed {
         }
     }
 
-    /// Names the message among others: the first 16 hexadecimal digits of the SHA-256 of topic, NUL and payload.
-    pub(crate) fn digest(&self) -> String {
-        let (Payload::Original(bytes)
-        | Payload::Record { value: bytes, .. }
-        | Payload::Head { head: bytes, .. }) = &self.payload;
-        let mut digest = sha256(&[self.topic.as_bytes(), &[0], bytes].concat());
-        digest.truncate(16);
-        digest
-    }
-
     /// The size of the payload, in bytes.
     pub(crate) fn size(&self) -> u64 {
         match &self.payload {

@@ -38,6 +38,8 @@ pub(crate) struct LaneConfig {
     pub(crate) route: Arc<str>,
     pub(crate) action: ErrorAction,
     pub(crate) dead_letter_topic: Option<String>,
+    /// Messages that do not stop the route, by their names.
+    pub(crate) skip: Vec<String>,
     /// Bytes that may be in the producer for this lane, overhead included.
     pub(crate) max_buffered: usize,
 }
@@ -162,12 +164,8 @@ impl<S: Sink> Lane<S> {
     pub(crate) fn receive(&mut self, message: Received<'_>, now: Now) {
         self.ledger.received += 1;
         self.bytes_received += message.payload.len() as u64;
-        let digest = if message.ack == Ack::None {
-            self.unasked += 1;
-            0
-        } else {
-            self.digest(&message)
-        };
+        self.unasked += usize::from(message.ack == Ack::None);
+        let digest = self.digest(message.topic, message.payload);
         let new = NewEntry {
             id: message.id,
             ack: message.ack,
@@ -225,7 +223,7 @@ impl<S: Sink> Lane<S> {
         let sequence = self.ring.push(NewEntry {
             id: message.id,
             ack: message.ack,
-            digest: 0,
+            digest: self.digest(message.topic, sha256.as_bytes()),
             received_us: now.us,
             topic: message.topic,
         });
@@ -297,11 +295,8 @@ impl<S: Sink> Lane<S> {
         }
     }
 
-    fn digest(&self, message: &Received<'_>) -> u64 {
-        xxh3_64_with_seed(
-            message.payload,
-            xxh3_64_with_seed(message.topic.as_bytes(), self.digest_seed),
-        )
+    fn digest(&self, topic: &str, payload: &[u8]) -> u64 {
+        xxh3_64_with_seed(payload, xxh3_64_with_seed(topic.as_bytes(), self.digest_seed))
     }
 
     /// Deals with a message that Kafka already has or that is in the producer; false for any other.

@@ -148,6 +148,7 @@ impl World {
             route: "default/model".into(),
             action,
             dead_letter_topic: (action == ErrorAction::DeadLetter).then(|| "dead".into()),
+            skip: Vec::new(),
             max_buffered: 1 << 20,
         };
         Self {

@@ -131,6 +131,7 @@ impl Route {
             route: Arc::clone(&plan.route),
             action: live.on_error.action,
             dead_letter_topic: live.on_error.dead_letter_topic.clone(),
+            skip: live.on_error.skip.clone(),
             max_buffered,
         };
         let mappings = live.mappings().map_err(io::Error::other)?;

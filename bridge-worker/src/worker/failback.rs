@@ -9,7 +9,7 @@ use crate::failback::Failback;
 use crate::lane_report::LaneView;
 
 /// Looks at the earlier urls until the route has ended.
-pub(super) async fn watch(route: Weak<Route>, failback: Failback) {
+pub(super) async fn watch(route: Weak<Route>, mut failback: Failback) {
     loop {
         failback.pause().await;
         let Some(route) = route.upgrade() else {
@@ -20,10 +20,11 @@ pub(super) async fn watch(route: Weak<Route>, failback: Failback) {
         }
         let away = route.away(0);
         let Some(farthest) = away.iter().map(|(_, place)| *place).max() else {
+            failback.returned(true);
             continue;
         };
         if let Some(place) = failback.look(farthest, &route.credentials).await {
-            route.go_back(place).await;
+            failback.returned(route.go_back(place).await);
         }
     }
 }
@@ -40,8 +41,8 @@ impl Route {
     }
 
     /// Has each of them in turn connect anew; the next one when it is up. Not all of them, if the first to come back finds
-    /// the url gone again.
-    async fn go_back(self: &Arc<Self>, to: usize) {
+    /// the url gone again: then it is false.
+    async fn go_back(self: &Arc<Self>, to: usize) -> bool {
         for (lane, _) in self.away(to) {
             let Some(connections) = self.tell_again(lane) else {
                 continue;
@@ -52,9 +53,10 @@ impl Route {
                 status.connections > connections
             };
             if !self.wait_for_return(lane, is_new).await || place > to {
-                return;
+                return false;
             }
         }
+        true
     }
 
     /// Tells a lane to connect anew. Returns how many connections it has had.

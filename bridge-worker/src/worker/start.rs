@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use millrace_contract::{Document, MAX_LANES};
+use millrace_contract::{Document, MAX_LANES, RouteId};
 use tokio::sync::watch;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::lanes::Lanes;
 use super::{Route, StartError, Worker, credentials, failback};
@@ -18,7 +19,6 @@ use crate::kafka::{
     ClientSettings, KafkaState, Looker, MAX_BATCH_BYTES, Mailbox, Producer, TopicKeeper, TopicMaker, Topics,
     client_config, rotation,
 };
-use crate::random;
 use crate::survey::{Surveyor, Surveys};
 
 impl Worker {
@@ -64,6 +64,7 @@ impl Worker {
         })
         .spawn()?;
         rotation::spawn(client.clone(), Arc::clone(&producer), Arc::clone(&kafka))?;
+        let seed = seed(&document.settings.route);
         let (threads, last) = channel();
         let ended = wait_for(last.into_iter().flatten(), poll, &producer, &topics, &surveys)?;
         let route = Route {
@@ -78,7 +79,7 @@ impl Worker {
             topics,
             surveys,
             kafka,
-            seed: random::number(),
+            seed,
             started: Instant::now(),
             lanes: Mutex::new(Lanes::new(live, document.live, threads)),
             rates: Mutex::default(),
@@ -89,6 +90,13 @@ impl Worker {
         watch_broker(&route)?;
         Ok(Self { route, ended })
     }
+}
+
+/// What digests of messages begin with: the same in all workers of a route, because a person names messages by them, and
+/// nothing that devices know.
+fn seed(route: &RouteId) -> u64 {
+    let uid = route.uid.as_deref().unwrap_or_default();
+    xxh3_64_with_seed(uid.as_bytes(), xxh3_64(route.session_id.as_bytes()))
 }
 
 /// Looks at what may change of the broker. Not waited for at the end either: it holds nothing of a message.

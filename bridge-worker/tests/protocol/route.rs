@@ -100,6 +100,7 @@ pub(crate) fn route(broker: &ScriptedBroker, bootstrap: &str) -> Document {
             on_error: OnError {
                 action: ErrorAction::DeadLetter,
                 dead_letter_topic: Some("dead".into()),
+                skip: Vec::new(),
             },
             max_message_bytes: 1024 * 1024,
             timeouts: Timeouts {

@@ -85,6 +85,7 @@ impl Route {
                 on_error: OnError {
                     action: ErrorAction::Stop,
                     dead_letter_topic: None,
+                    skip: Vec::new(),
                 },
                 max_message_bytes: 1 << 20,
                 timeouts: Timeouts {
@@ -117,6 +118,7 @@ impl Route {
                 on_error: OnError {
                     action: ErrorAction::Stop,
                     dead_letter_topic: None,
+                    skip: Vec::new(),
                 },
                 max_message_bytes: 1 << 20,
                 timeouts: Timeouts {

@@ -165,7 +165,8 @@ pub struct BrokerTls {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Session {
-    /// First part of every client id, `<prefix>-<session id>-<lane>`. Immutable: with another client id the
+    /// First part of every client id: `<prefix>-<session id>-<lane>` of lanes, `<prefix>-<session id>-out-<n>` of routes from
+    /// Kafka, `<prefix>-probe-<random>` of probes. Immutable: with another client id the
     /// broker would not resume the sessions, and would keep their messages for nobody.
     #[serde(default = "client_id_prefix")]
     #[schemars(length(min = 1, max = 32), regex(pattern = patterns::CLIENT_ID_PREFIX))]

@@ -110,6 +110,12 @@ pub struct TopicRouteSpec {
     pub worker: WorkerPods,
 }
 
+/// Annotation of a TopicRoute: names of messages that are discarded where they would stop the route, separated by commas, as
+/// the route names them when it stops.
+pub const SKIP: &str = "millrace.dev/skip";
+/// Of more names only so many are looked at.
+pub const MAX_SKIPPED: usize = 32;
+
 impl TopicRoute {
     /// The MqttBroker that the route reads or publishes to.
     pub fn broker_ref(&self) -> Option<Reference<'_>> {
@@ -125,6 +131,35 @@ impl TopicRoute {
         let from = self.spec.from.kafka.as_ref().map(|kafka| &kafka.sink_ref);
         self.reference("spec.to.kafka.sinkRef", to)
             .or(self.reference("spec.from.kafka.sinkRef", from))
+    }
+
+    /// The messages and records that are not to stop the route: the first [`MAX_SKIPPED`] that its annotation [`SKIP`] names.
+    pub fn skipped(&self) -> impl Iterator<Item = &str> {
+        let names = self.named_to_skip().filter(|name| self.is_name(name));
+        names.take(MAX_SKIPPED)
+    }
+
+    /// What its annotation [`SKIP`] has, names or not.
+    pub(crate) fn named_to_skip(&self) -> impl Iterator<Item = &str> {
+        let annotations = self.metadata.annotations.as_ref();
+        let names = annotations.and_then(|annotations| annotations.get(SKIP));
+        let split = |c: char| c == ',' || c.is_whitespace();
+        let names = names.into_iter().flat_map(move |names| names.split(split));
+        names.filter(|name| !name.is_empty())
+    }
+
+    /// Whether a message of the route, or a record, can have that name.
+    pub(crate) fn is_name(&self, name: &str) -> bool {
+        match self.spec.from.kafka {
+            None => name.len() == 16 && name.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')),
+            Some(_) => name.split_once('[').is_some_and(|(topic, place)| {
+                let place = place.split_once("]@");
+                !topic.is_empty()
+                    && place.is_some_and(|(partition, offset)| {
+                        partition.parse::<u32>().is_ok() && offset.parse::<u64>().is_ok()
+                    })
+            }),
+        }
     }
 
     fn reference<'a>(&'a self, field: &'static str, object: Option<&'a ObjectRef>) -> Option<Reference<'a>> {

@@ -11,7 +11,8 @@ pub struct ObjectRef {
     #[schemars(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME))]
     pub name: String,
     /// The object's namespace. Absent: the route's. The `allowedRoutes` of an object of another namespace must admit the
-    /// route; the Secrets and ConfigMaps that it names are those of the route's namespace all the same.
+    /// route; the Secrets and ConfigMaps that it names are those of the route's namespace all the same, so refer to one
+    /// only if its owner may have them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = patterns::NAMESPACE))]
     pub namespace: Option<String>,

@@ -123,7 +123,7 @@ pub struct Sasl {
 /// A mechanism of SASL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SaslMechanism {
-    /// The password itself is sent: only with TLS.
+    /// The password itself is sent: without TLS everybody on the way can read it.
     #[serde(rename = "PLAIN")]
     Plain,
     /// The password is proved, with SHA-256.
@@ -132,7 +132,7 @@ pub enum SaslMechanism {
     /// The password is proved, with SHA-512.
     #[serde(rename = "SCRAM-SHA-512")]
     ScramSha512,
-    /// A token is sent: only with TLS.
+    /// A token is sent: without TLS everybody on the way can read it.
     #[serde(rename = "OAUTHBEARER")]
     OAuthBearer,
 }
@@ -295,7 +295,8 @@ pub struct TopicPolicy {
     /// first needs it.
     #[serde(default)]
     pub create: Create,
-    /// At most so many topics are created for this pattern: a bound on what devices can cause.
+    /// At most so many topics are created for this pattern by one worker since it started: a bound on what devices can
+    /// cause.
     #[serde(default = "max_topics")]
     #[schemars(range(min = 1, max = 10000))]
     pub max_topics: i32,

@@ -9,7 +9,7 @@ use millrace_mapping::{Mapper, MappingError, Part};
 
 use super::path::FieldPath;
 use super::{Note, bounds};
-use crate::api::{KafkaDestination, MqttSource, TopicRoute, TopicRouteSpec};
+use crate::api::{KafkaDestination, MAX_SKIPPED, MqttSource, SKIP, TopicRoute, TopicRouteSpec};
 use crate::units::{GepDuration, Quantity};
 
 /// Longest name of a record header, in bytes. Kafka has no bound, and map keys cannot have one in a schema.
@@ -18,6 +18,7 @@ const MAX_HEADER_NAME: usize = 255;
 pub(super) fn check(route: &TopicRoute) -> Vec<Note> {
     let spec = &route.spec;
     let mut notes = limits(spec);
+    notes.extend(skipped(route));
     let mqtt = spec.from.mqtt.as_ref();
     let kafka = spec.to.kafka.as_ref();
     if let Some(mqtt) = mqtt {
@@ -65,6 +66,33 @@ fn limits(spec: &TopicRouteSpec) -> Vec<Note> {
         ),
     ];
     notes.into_iter().flatten().collect()
+}
+
+/// What the annotation names that no message of the route can be called, and that it names too many.
+fn skipped(route: &TopicRoute) -> Vec<Note> {
+    let form = match route.spec.from.kafka {
+        Some(_) => "topic[partition]@offset",
+        None => "16 hexadecimal digits, in lower case",
+    };
+    let field = || FieldPath::parse("metadata.annotations");
+    let wrong = route.named_to_skip().filter(|name| !route.is_name(name));
+    let mut notes: Vec<Note> = wrong
+        .take(MAX_SKIPPED)
+        .map(|name| {
+            let message = format!(
+                "{SKIP}: no message of this route is called {name:?}: write what its condition Delivering names, {form}"
+            );
+            Note::warning(field(), message)
+        })
+        .collect();
+    let names = route.named_to_skip().filter(|name| route.is_name(name)).count();
+    if names > MAX_SKIPPED {
+        let message = format!(
+            "{SKIP}: of {names} messages only the first {MAX_SKIPPED} are skipped: remove those that have been"
+        );
+        notes.push(Note::warning(field(), message));
+    }
+    notes
 }
 
 fn quality(mqtt: &MqttSource) -> Option<Note> {

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::runtime::reflector::ObjectRef;
-use millrace_crds::api::Labels;
+use millrace_crds::api::{Labels, Reference};
 use millrace_crds::{KafkaSink, MqttBroker, TopicRoute};
 
 use super::backoff::Backoff;
@@ -25,6 +25,8 @@ const FAILOVER: Duration = Duration::from_secs(15);
 pub struct Context {
     /// Writes.
     pub cluster: Cluster,
+    /// Objects of all namespaces are seen.
+    pub sees_all: bool,
     /// What has been seen of children.
     pub observed: Arc<Observed>,
     /// What workers have said.
@@ -70,27 +72,34 @@ impl Context {
     /// The broker and the sink that a route refers to. One that does not admit the route is as good as absent: who may not
     /// refer to an object does not learn whether it is there.
     pub(super) fn references(&self, route: &TopicRoute) -> (Option<Arc<MqttBroker>>, Option<Arc<KafkaSink>>) {
-        let (broker, sink) = self.referred(route);
+        let broker = route.broker_ref();
+        let sink = route.sink_ref();
+        let broker = broker.and_then(|broker| self.stores.brokers.get(broker.namespace, broker.name));
+        let sink = sink.and_then(|sink| self.stores.sinks.get(sink.namespace, sink.name));
         (
             broker.filter(|broker| self.uses_broker(route, broker)),
             sink.filter(|sink| self.uses_sink(route, sink)),
         )
     }
 
-    /// Whether an object that a route refers to is there and does not admit it.
+    /// Whether a route refers to something in another namespace that does not admit it, or is not there: what becomes of the
+    /// route must not tell which. What is there and cannot be read, or in a namespace that is not watched, may admit it.
     pub(super) fn is_shut_out(&self, route: &TopicRoute) -> bool {
-        let (broker, sink) = self.referred(route);
-        broker.is_some_and(|broker| !self.uses_broker(route, &broker))
-            || sink.is_some_and(|sink| !self.uses_sink(route, &sink))
-    }
-
-    fn referred(&self, route: &TopicRoute) -> (Option<Arc<MqttBroker>>, Option<Arc<KafkaSink>>) {
-        let broker = route.broker_ref();
-        let sink = route.sink_ref();
-        (
-            broker.and_then(|broker| self.stores.brokers.get(broker.namespace, broker.name)),
-            sink.and_then(|sink| self.stores.sinks.get(sink.namespace, sink.name)),
-        )
+        if !refers_elsewhere(route) {
+            return false;
+        }
+        let (broker, sink) = self.references(route);
+        let is_lost = |reference: Option<Reference<'_>>, is_unreadable: &dyn Fn(&Reference<'_>) -> bool| {
+            reference.is_some_and(|reference| {
+                is_elsewhere(route, &reference) && self.sees_all && !is_unreadable(&reference)
+            })
+        };
+        let (brokers, sinks) = (&self.stores.brokers, &self.stores.sinks);
+        broker.is_none()
+            && is_lost(route.broker_ref(), &|it| {
+                brokers.is_unreadable(it.namespace, it.name)
+            })
+            || sink.is_none() && is_lost(route.sink_ref(), &|it| sinks.is_unreadable(it.namespace, it.name))
     }
 
     /// Whether a route refers to a broker, and may.
@@ -141,12 +150,15 @@ impl Context {
 
 /// Whether a route refers to an object of another namespace.
 pub(super) fn refers_elsewhere(route: &TopicRoute) -> bool {
-    let own = route.metadata.namespace.as_deref();
     let references = [route.broker_ref(), route.sink_ref()];
     references
         .into_iter()
         .flatten()
-        .any(|reference| Some(reference.namespace) != own)
+        .any(|reference| is_elsewhere(route, &reference))
+}
+
+fn is_elsewhere(route: &TopicRoute, reference: &Reference<'_>) -> bool {
+    Some(reference.namespace) != route.metadata.namespace.as_deref()
 }
 
 /// The owner that is a route.

@@ -63,6 +63,12 @@ where
         Some(Arc::new(seen.clone()))
     }
 
+    /// Whether there is such an object, of which nothing is known.
+    pub(super) fn is_unreadable(&self, namespace: &str, name: &str) -> bool {
+        let guard = self.seen.get(&ObjectRef::new(name).within(namespace));
+        guard.is_some_and(|guard| guard.0.is_err())
+    }
+
     /// Looks at all objects that can be read, as the watch has seen them. There may be many: they are not copied.
     pub(super) fn visit(&self, mut visit: impl FnMut(&K)) {
         for guard in self.seen.state() {

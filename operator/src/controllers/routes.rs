@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::controller::Action;
-use millrace_crds::api::TopicRouteStatus;
+use millrace_crds::api::{SKIP, TopicRouteStatus};
 use millrace_crds::{TopicRoute, shares_group};
 
-use super::context::{Context, failover, refers_elsewhere, route_owner};
+use super::context::{Context, failover, route_owner};
 use super::leaving::patience;
 use super::{Error, endpoint, leaving};
-use crate::cluster::{ClusterError, has_finalizer};
+use crate::cluster::{ClusterError, Note, has_finalizer};
 use crate::names;
 use crate::observed::{COUNTS, Child, ChildKind, Family, PodSeen, Seen};
 use crate::plan::{self, Inputs, Plan, Rejection, Rollout};
@@ -39,7 +39,10 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
     if let Ok(wanted) = &plan {
         tell_left(&route, wanted, &inputs, context).await;
         match apply(&route, wanted, &inputs.family, context).await {
-            Ok(()) => prune(&route, wanted, &inputs.family, context).await?,
+            Ok(()) => {
+                tell_skipped(&route, wanted, &inputs.family, context).await;
+                prune(&route, wanted, &inputs.family, context).await?;
+            }
             // The user's to change.
             Err(Error::Apply(error @ ClusterError::NameTaken { .. })) => {
                 plan = Err(Rejection::new(Reason::NameConflict, error.to_string()));
@@ -54,7 +57,7 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
     refused.map_or(Ok(next), Err)
 }
 
-/// Ends the workers of a route that may not refer any more to what it refers to. Its sessions stay, as those of a route that
+/// Ends the workers of a route that has lost what it refers to in another namespace. Its sessions stay, as those of a route that
 /// is paused.
 async fn shut_out(route: &TopicRoute, family: &Family, context: &Context) -> Result<(), Error> {
     if plan::set_of(family).is_none_or(|set| set.replicas == 0) {
@@ -109,19 +112,18 @@ fn partitions(family: &Family, context: &Context) -> Option<u16> {
         .map(|count| u16::try_from(count).unwrap_or(u16::MAX))
 }
 
-/// Older routes through which what a route writes would come back to it. Those that nothing admits move nothing.
+/// Older routes through which what a route writes would come back to it. Those that are shut out move nothing.
 fn fed_back_by(route: &Arc<TopicRoute>, context: &Context) -> Vec<String> {
     let seen = context.stores.routes.seen().state();
     let readable = seen.iter().filter_map(|guard| guard.0.as_ref().ok());
-    let older: Vec<&TopicRoute> = readable
-        .filter(|other| meet(other, route) && plan::is_older(other, route) && !context.is_shut_out(other))
-        .collect();
+    let mut older: Vec<&TopicRoute> = readable.filter(|other| plan::is_older(other, route)).collect();
     // Most brokers have routes of one direction only.
     let is_other_way =
         |other: &&TopicRoute| other.spec.from.kafka.is_some() != route.spec.from.kafka.is_some();
     if !older.iter().any(is_other_way) {
         return Vec::new();
     }
+    older.retain(|other| !context.is_shut_out(other));
     let through = millrace_crds::cycle(route, &older).unwrap_or_default();
     through
         .into_iter()
@@ -129,13 +131,7 @@ fn fed_back_by(route: &Arc<TopicRoute>, context: &Context) -> Vec<String> {
         .collect()
 }
 
-/// Whether two routes can feed each other, through others perhaps: they are of one namespace, or one of them refers to
-/// another.
-fn meet(one: &TopicRoute, other: &TopicRoute) -> bool {
-    one.metadata.namespace == other.metadata.namespace || refers_elsewhere(one) || refers_elsewhere(other)
-}
-
-/// An older route that reads the same Kafka with the same consumer group. One that nothing admits takes it from nobody.
+/// An older route that reads the same Kafka with the same consumer group. One that is shut out takes it from nobody.
 fn in_group_of(route: &TopicRoute, context: &Context) -> Option<String> {
     route.spec.from.kafka.as_ref()?;
     let mut found = None;
@@ -186,6 +182,26 @@ async fn tell_left(route: &TopicRoute, plan: &Plan, inputs: &Inputs, context: &C
         left.join(", ")
     );
     leaving::tell_left(route, "Replace", &what, context).await;
+}
+
+/// Says once which messages are discarded because somebody has asked for it.
+async fn tell_skipped(route: &TopicRoute, plan: &Plan, family: &Family, context: &Context) {
+    let names: Vec<&str> = route.skipped().collect();
+    // Only when another configuration has been written, so that an Event is not tried in every pass.
+    if names.is_empty() || plan::live_hash(family) == Some(&plan.live_hash) {
+        return;
+    }
+    let note = Note {
+        warning: true,
+        reason: "MessageSkipped".into(),
+        action: "Reload",
+        text: format!(
+            "discarded where they would stop the route, because annotation {SKIP} asks for it: {}",
+            names.join(", ")
+        ),
+        once: true,
+    };
+    context.cluster.tell(route, &note).await;
 }
 
 /// Writes what is to be, in order: what pods mount before the pods.

@@ -93,6 +93,7 @@ impl Controllers {
         let client = cluster.client();
         let scrape_interval = settings.scrape_interval;
         let context = Arc::new(Context {
+            sees_all: scope == Scope::All,
             cluster,
             observed: Arc::clone(&observed),
             workers: Arc::clone(&workers),

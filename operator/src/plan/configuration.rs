@@ -146,6 +146,7 @@ mod tests {
             on_error: OnError {
                 action: ErrorAction::Stop,
                 dead_letter_topic: None,
+                skip: Vec::new(),
             },
             max_message_bytes: 1,
             timeouts: Timeouts {

@@ -32,9 +32,9 @@ reasons! {
     BrokerBuffering,
     /// The object cannot work as it is written.
     Invalid,
-    /// The MqttBroker that a route names does not exist.
+    /// The MqttBroker that a route names does not exist, or is in another namespace and does not admit the route.
     BrokerNotFound,
-    /// The KafkaSink that a route names does not exist.
+    /// The KafkaSink that a route names does not exist, or is in another namespace and does not admit the route.
     SinkNotFound,
     /// Another route uses the same MQTT sessions.
     SessionConflict,

@@ -307,7 +307,7 @@ pub(crate) fn no_token_for_probe() -> Problem {
 fn client_unknown() -> String {
     let field = words("the KafkaSink's spec.sasl.oauthBearer.clientCredentials", &[]);
     let fix = words(
-        "check the client's id {id:?} and its secret in {FIELD}.secretRef, and the client at the provider",
+        "check the id of the client {client} and its secret in {FIELD}.secretRef, and the client at the provider",
         &["\"bridge\"", &field],
     );
     words(
@@ -470,8 +470,9 @@ pub(crate) fn sink_saturated() -> Problem {
 pub(crate) fn message_undeliverable() -> Problem {
     problem(
         Reason::MessageUndeliverable,
-        "stopped at message {} on topic {:?} ({} bytes, lane {}): {prefix}{}; it stays with the broker: correct the route, \
-         or set spec.onError.action to DeadLetter or Discard",
+        "stopped at message {name} on topic {:?} ({} bytes, lane {}): {prefix}{}; it stays with the broker: correct the \
+         route, set spec.onError.action to DeadLetter or Discard, or skip this message alone: annotation millrace.dev/skip: \
+         {name}",
         &[
             "9f86d081884c7d65",
             "\"sensors/a/temperature\"",
@@ -482,6 +483,7 @@ pub(crate) fn message_undeliverable() -> Problem {
                 "the payload is not JSON: {0}",
                 &["expected value at line 1 column 1"],
             ),
+            "9f86d081884c7d65",
         ],
     )
 }

@@ -129,16 +129,16 @@ fn refused(client: &Client, status: StatusCode, body: &[u8]) -> NoToken {
             _ => unusable(client, &format!("it answers {status}")),
         };
     };
-    let code = told(client, &refused.error);
+    let code = refused.error.as_str();
     let description = told(client, &refused.error_description);
     let what = match description.is_empty() {
-        true => format!("{status}, {code}"),
-        false => format!("{status}, {code}: {description}"),
+        true => format!("{status}, {}", told(client, code)),
+        false => format!("{status}, {}: {description}", told(client, code)),
     };
-    if is_passing(status) || ["temporarily_unavailable", "server_error"].contains(&code.as_str()) {
+    if is_passing(status) || ["temporarily_unavailable", "server_error"].contains(&code) {
         return passing(&place, &what);
     }
-    NoToken::refused(format!("{place} gives no token ({what}); {}", fix(client, &code)))
+    NoToken::refused(format!("{place} gives no token ({what}); {}", fix(client, code)))
 }
 
 /// Whether it may be another answer in a moment, whoever asks.
@@ -158,19 +158,19 @@ fn passing(place: &str, what: &dyn std::fmt::Display) -> NoToken {
 
 /// What to do about a code of RFC 6749 (section 5.2) or RFC 8707.
 fn fix(client: &Client, code: &str) -> String {
-    let id = client.id();
+    let client = client.name();
     match code {
         "invalid_client" => format!(
-            "check the client's id {id:?} and its secret in {FIELD}.secretRef, and the client at the provider"
+            "check the id of the client {client} and its secret in {FIELD}.secretRef, and the client at the provider"
         ),
         "unauthorized_client" | "unsupported_grant_type" => format!(
-            "allow the client {id:?} the client credentials grant at the provider (Keycloak: service accounts)"
+            "allow the client {client} the client credentials grant at the provider (Keycloak: service accounts)"
         ),
         "invalid_scope" => {
-            format!("correct {FIELD}.scope, or give the client {id:?} that scope at the provider")
+            format!("correct {FIELD}.scope, or give the client {client} that scope at the provider")
         }
         "invalid_target" | "access_denied" => {
-            format!("correct {FIELD}.audience, or let the client {id:?} have tokens for it at the provider")
+            format!("correct {FIELD}.audience, or let the client {client} have tokens for it at the provider")
         }
         _ => format!("compare {FIELD} with what the provider asks for"),
     }
@@ -179,7 +179,7 @@ fn fix(client: &Client, code: &str) -> String {
 /// What an endpoint says, as far as it can be printed.
 fn told(client: &Client, text: &str) -> String {
     if client.is_told_by(text) {
-        return "what it says has the client's secret in it".into();
+        return "what it says has something of the client's Secret in it".into();
     }
     let printable = text.chars().filter(|c| !c.is_control());
     printable.take(MAX_TOLD).collect()
@@ -190,12 +190,16 @@ mod tests {
     use super::*;
 
     fn answered(status: u16, body: &str) -> Result<Token, NoToken> {
+        answered_to(&Client::sample(), status, body)
+    }
+
+    fn answered_to(client: &Client, status: u16, body: &str) -> Result<Token, NoToken> {
         let answer = Answer {
             status: StatusCode::from_u16(status).unwrap(),
             body: body.to_owned().into(),
             shown: None,
         };
-        read(&Client::sample(), &answer, SystemTime::now())
+        read(client, &answer, SystemTime::now())
     }
 
     #[track_caller]
@@ -244,13 +248,31 @@ mod tests {
     #[test]
     fn what_an_endpoint_says_is_not_told_if_the_secret_is_in_it() {
         let body = r#"{"error":"invalid_client","error_description":"bad secret: canary secret"}"#;
-        says(401, body, false, &["has the client's secret in it"]);
+        says(401, body, false, &["has something of the client's Secret in it"]);
         let body = r#"{"error":"canary%20secret"}"#;
-        says(400, body, false, &["has the client's secret in it"]);
+        says(400, body, false, &["has something of the client's Secret in it"]);
         let long = "x".repeat(10_000);
         let body = format!(r#"{{"error":"invalid_client","error_description":"a\u001b\n{long}"}}"#);
         let why = answered(401, &body).unwrap_err();
         assert!(why.text().len() < 1_000 && !why.text().contains('\u{1b}'));
+    }
+
+    #[test]
+    fn of_a_secret_with_id_and_secret_exchanged_nothing_is_told() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "canary of an id").unwrap();
+        let client = Client::sample_of(millrace_contract::Value::File(file.path().to_owned()));
+        for description in ["", "no client canary of an id", "no client canary%20of%20an%20id"] {
+            let body = format!(r#"{{"error":"invalid_client","error_description":"{description}"}}"#);
+            let why = answered_to(&client, 401, &body).unwrap_err();
+            assert!(why.text().contains("clientIdKey"), "{why:?}");
+            assert!(!why.text().contains("canary"), "{why:?}");
+        }
+        // Also where the id is a word that every provider says.
+        std::fs::write(file.path(), "client").unwrap();
+        let client = Client::sample_of(millrace_contract::Value::File(file.path().to_owned()));
+        let why = answered_to(&client, 401, r#"{"error":"invalid_client"}"#).unwrap_err();
+        assert!(why.text().contains("secretRef"), "{why:?}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
-use millrace_contract::ClientCredentials;
+use millrace_contract::{ClientCredentials, Value};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -48,6 +48,8 @@ const ENDPOINT: Peer = Peer {
 pub(crate) struct Client {
     url: Uri,
     id: String,
+    /// The document has the id as it is: it may be printed.
+    id_is_written: bool,
     secret: String,
     scope: Option<String>,
     audience: Option<String>,
@@ -64,6 +66,8 @@ impl Client {
     pub(crate) fn read(written: &ClientCredentials) -> Result<Self, OptionsError> {
         let wrong = || {
             let url = &written.token_endpoint_url;
+            // A login may stand before it.
+            let url = url.rsplit_once('@').map_or(url.as_str(), |(_, rest)| rest);
             OptionsError::TokenEndpoint(format!(
                 "{FIELD}.tokenEndpointUrl: {url:?} is not of the form https://host/path: without TLS the client's secret \
                  would be sent for everybody to read; correct it"
@@ -80,6 +84,7 @@ impl Client {
         Ok(Self {
             url,
             id: text(&written.client_id)?,
+            id_is_written: matches!(written.client_id, Value::Literal(_)),
             secret: text(&written.client_secret)?,
             scope: written.scope.clone(),
             audience: written.audience.clone(),
@@ -101,6 +106,14 @@ impl Client {
         &self.id
     }
 
+    /// Its id, for a person. What a Secret has is not printed: it may be the wrong key of it.
+    pub(super) fn name(&self) -> String {
+        match self.id_is_written {
+            true => format!("{:?}", self.id),
+            false => format!("that {FIELD}.clientIdKey names"),
+        }
+    }
+
     pub(super) fn extensions(&self) -> &BTreeMap<String, String> {
         &self.extensions
     }
@@ -116,10 +129,11 @@ impl Client {
         format!("the token endpoint https://{authority}{}", self.url.path())
     }
 
-    /// Whether a text has the secret in it.
+    /// Whether a text has something in it that is out of a Secret.
     pub(super) fn is_told_by(&self, text: &str) -> bool {
-        let is_in = |secret: &str| !secret.is_empty() && text.contains(secret);
-        is_in(&self.secret) || is_in(&escaped(&self.secret)) || is_in(&self.login())
+        let is_in =
+            |secret: &str| !secret.is_empty() && (text.contains(secret) || text.contains(&escaped(secret)));
+        is_in(&self.secret) || (!self.id_is_written && is_in(&self.id)) || text.contains(&self.login())
     }
 
     /// Asks for a token. Blocks, for [`PATIENCE`] at most.
@@ -216,10 +230,15 @@ impl Client {
 
     #[cfg(test)]
     pub(super) fn sample() -> Self {
-        use millrace_contract::{Tls, Value};
+        Self::sample_of(Value::Literal("bridge".into()))
+    }
+
+    #[cfg(test)]
+    pub(super) fn sample_of(client_id: Value) -> Self {
+        use millrace_contract::Tls;
         Self::read(&ClientCredentials {
             token_endpoint_url: "https://idp.example/token".into(),
-            client_id: Value::Literal("bridge".into()),
+            client_id,
             client_secret: Value::Literal("canary secret".into()),
             scope: None,
             audience: None,
@@ -242,7 +261,7 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use millrace_contract::{Tls, Value};
+    use millrace_contract::Tls;
 
     use super::*;
 
@@ -280,10 +299,12 @@ mod tests {
             "http://idp.example/token",
             "idp.example/token",
             "https://",
-            "https://a:b@idp/token",
+            "https://id:canary@idp/token",
+            "https://id:canary@idp/tok en",
         ] {
             let error = Client::read(&written(url)).map(|_| ()).unwrap_err().to_string();
             assert!(error.contains("is not of the form https://host/path"), "{error}");
+            assert!(!error.contains("canary"), "{error}");
         }
     }
 }

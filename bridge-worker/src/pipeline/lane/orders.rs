@@ -14,6 +14,7 @@ impl<S: Sink> Lane<S> {
         self.config
             .dead_letter_topic
             .clone_from(&on_error.dead_letter_topic);
+        self.config.skip.clone_from(&on_error.skip);
     }
 
     /// How many bytes may be in the producer for this lane, overhead included.

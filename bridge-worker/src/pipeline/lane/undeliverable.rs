@@ -76,7 +76,7 @@ impl<S: Sink> Lane<S> {
         {
             self.shorten_dead_letter(sequence, failed, record.headers, now);
         } else {
-            self.stop_at(&failed, "its dead letter cannot be written: ");
+            self.stop_at(sequence, &failed, "its dead letter cannot be written: ", now);
         }
     }
 
@@ -89,7 +89,7 @@ impl<S: Sink> Lane<S> {
                 let record = failed.dead_letter(&topic, &self.config.route, self.config.lane, true);
                 self.send_dead_letter(sequence, record, now);
             }
-            (ErrorAction::Stop | ErrorAction::DeadLetter, _) => self.stop_at(&failed, ""),
+            (ErrorAction::Stop | ErrorAction::DeadLetter, _) => self.stop_at(sequence, &failed, "", now),
         }
     }
 
@@ -104,7 +104,7 @@ impl<S: Sink> Lane<S> {
         *self.errors.entry("DeadLetterTooLarge").or_default() += 1;
         let topic = match &failed.payload {
             Payload::Record { kafka_topic, .. } => kafka_topic.clone(),
-            _ => return self.stop_at(&failed, ""),
+            _ => return self.stop_at(sequence, &failed, "", now),
         };
         let mut record = failed.dead_letter(&topic, &self.config.route, self.config.lane, false);
         record
@@ -135,11 +135,24 @@ impl<S: Sink> Lane<S> {
         }
     }
 
-    fn stop_at(&mut self, failed: &Failed, prefix: &str) {
+    /// Stops the route, unless the message is one that is to be skipped.
+    fn stop_at(&mut self, sequence: u64, failed: &Failed, prefix: &str, now: Now) {
+        let digest = self.ring.pending(sequence).map_or(0, |entry| entry.digest);
+        let name = format!("{digest:016x}");
+        if self.config.skip.contains(&name) {
+            tracing::warn!(
+                route = &*self.config.route,
+                reason = failed.reason,
+                topic = failed.topic,
+                "skipped message {name}, as the route asks: {}",
+                failed.message
+            );
+            return self.settle(sequence, Outcome::Discarded, now);
+        }
         let message = format!(
-            "stopped at message {} on topic {:?} ({} bytes, lane {}): {prefix}{}; it stays with the broker: \
-             correct the route, or set spec.onError.action to DeadLetter or Discard",
-            failed.digest(),
+            "stopped at message {name} on topic {:?} ({} bytes, lane {}): {prefix}{}; it stays with the broker: \
+             correct the route, set spec.onError.action to DeadLetter or Discard, or skip this message alone: \
+             annotation millrace.dev/skip: {name}",
             failed.topic,
             failed.size(),
             self.config.lane,
