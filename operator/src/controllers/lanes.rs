@@ -44,12 +44,12 @@ pub(super) async fn reconcile(route: Arc<TopicRoute>, context: &Context) -> Resu
             continue;
         }
         let worker = context.workers.of(&child.uid);
-        let settled = is_settled(&worker, &record, live);
+        let settled = is_settled(&worker, pod, &record, live);
         context.workers.watch(&child.uid, moving || !settled);
         waiting |= !settled;
-        let part = pod
-            .ordinal()
-            .map(|ordinal| record.part_of(ordinal, Some(&child.uid)));
+        let acts_by = worker.status.as_ref().map(|status| status.generation);
+        let news = |ordinal| lanes::news(&record, ordinal, &child.uid, pod.assignment.as_ref(), acts_by);
+        let part = pod.ordinal().and_then(news);
         let namespace = &owner.namespace;
         told.push(async move { tell(part.as_ref(), live, child, pod, namespace, context).await });
     }
@@ -102,7 +102,7 @@ async fn write_record(
             goal.lanes = 0;
         }
         let now = Instant::now();
-        let pods = views(family, context);
+        let pods = views(family, old, context);
         let crew = context.silences.with(&owner, |silences| {
             silences.crew(&pods, old, goal, now, failover(route))
         });
@@ -156,28 +156,41 @@ fn leaves(route: &Arc<TopicRoute>, family: &Family, goal: Goal, context: &Contex
 }
 
 /// The workers as they are seen, by ordinal. A pod that has come to an end is none.
-fn views(family: &Family, context: &Context) -> BTreeMap<u16, PodView> {
+fn views(family: &Family, record: Option<&LaneRecord>, context: &Context) -> BTreeMap<u16, PodView> {
     let pods = plan::workers(family).filter(|(_, pod)| !pod.finished);
     let view = |(child, pod): (&Child, &PodSeen)| {
         let worker = context.workers.of(&child.uid);
-        let said = worker.status.as_ref().filter(|_| worker.answers()).map(Said::of);
+        let ordinal = pod.ordinal()?;
         let view = PodView {
-            said,
+            said: worker
+                .answers()
+                .then(|| said(&worker, pod, ordinal, record))
+                .flatten(),
             answered: worker.answered,
             going: pod.deleting,
         };
-        Some((pod.ordinal()?, view))
+        Some((ordinal, view))
     };
     pods.filter_map(view).collect()
 }
 
+/// What a worker has said last, as of a record.
+fn said(worker: &WorkerSeen, pod: &PodSeen, ordinal: u16, record: Option<&LaneRecord>) -> Option<Said> {
+    let said = worker.status.as_ref().map(Said::of)?;
+    Some(match record {
+        Some(record) => said.as_told(pod.assignment.as_ref(), record, ordinal),
+        None => said,
+    })
+}
+
 /// Whether a worker has done all it was told.
-fn is_settled(worker: &WorkerSeen, record: &LaneRecord, live: &str) -> bool {
+fn is_settled(worker: &WorkerSeen, pod: &PodSeen, record: &LaneRecord, live: &str) -> bool {
+    let said = pod
+        .ordinal()
+        .and_then(|ordinal| said(worker, pod, ordinal, Some(record)));
     worker.silent.is_none()
-        && worker
-            .status
-            .as_ref()
-            .is_some_and(|status| status.generation >= record.generation && status.live == live)
+        && said.is_some_and(|said| said.generation >= record.generation)
+        && worker.status.as_ref().is_some_and(|status| status.live == live)
 }
 
 /// Tells a worker its part, through annotations of its pod: it sees them within a second.
@@ -191,9 +204,7 @@ async fn tell(
 ) -> Result<(), Error> {
     let part = part.map(|part| serde_json::to_string(part).unwrap_or_default());
     let mut annotations = Vec::new();
-    if let Some(part) = &part
-        && pod.assignment.as_ref() != Some(part)
-    {
+    if let Some(part) = &part {
         annotations.push((names::ASSIGNMENT, part.as_str()));
     }
     let nudge = context.nudges.next(

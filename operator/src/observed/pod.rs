@@ -1,5 +1,6 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
+use millrace_contract::Assignment;
 
 use super::annotation;
 use crate::names;
@@ -29,7 +30,7 @@ pub struct PodSeen {
     /// Where the sessions are that it reads, as a worker.
     pub whereabouts: Option<String>,
     /// Its part of the lane record, as it was last told.
-    pub assignment: Option<String>,
+    pub assignment: Option<Assignment>,
     /// The live configuration it was last told of.
     pub nudge: Option<String>,
     /// Probes that failed before this one.
@@ -87,7 +88,7 @@ impl PodSeen {
             revision: label(REVISION),
             settings: annotation(meta, names::SETTINGS).unwrap_or_default(),
             whereabouts: annotation(meta, names::WHEREABOUTS),
-            assignment: annotation(meta, names::ASSIGNMENT),
+            assignment: annotation(meta, names::ASSIGNMENT).and_then(|json| serde_json::from_str(&json).ok()),
             nudge: annotation(meta, names::NUDGE),
             attempt: annotation(meta, names::ATTEMPT)
                 .and_then(|text| text.parse().ok())

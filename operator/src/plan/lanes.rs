@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use millrace_contract::status::{LaneState, RouteStatus};
-use millrace_contract::{LaneOwner, LaneRecord, Ownership};
+use millrace_contract::{Assignment, LaneOwner, LaneRecord, Ownership};
 
 /// What the record is to come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +63,48 @@ impl Said {
             left: lanes(|state| state == LaneState::Left),
         }
     }
+
+    /// The same of a worker that has been told its part: who acts by what it was told, and that still holds, acts by the
+    /// record as it is now.
+    pub fn as_told(mut self, told: Option<&Assignment>, record: &LaneRecord, ordinal: u16) -> Self {
+        if told.is_some_and(|told| told.generation == self.generation && holds(told, record, ordinal)) {
+            self.generation = record.generation;
+        }
+        self
+    }
+}
+
+/// What a pod is to be told of a record; nothing if what it was told last says the same. So a move costs those that it
+/// concerns, and nobody else. `acts_by` is the generation that its worker acts by, if it says so.
+pub fn news(
+    record: &LaneRecord,
+    ordinal: u16,
+    pod_uid: &str,
+    told: Option<&Assignment>,
+    acts_by: Option<u64>,
+) -> Option<Assignment> {
+    let part = record.part_of(ordinal, Some(pod_uid));
+    let knows = told.is_some_and(|told| {
+        // It may have read a record between, which said something else.
+        let is_last =
+            acts_by.is_none_or(|generation| generation <= told.generation || generation == record.generation);
+        told.pod_uid == part.pod_uid && is_last && holds(told, record, ordinal)
+    });
+    (!knows).then_some(part)
+}
+
+/// Whether what a pod was told is what a record says, and was not something else between.
+fn holds(told: &Assignment, record: &LaneRecord, ordinal: u16) -> bool {
+    // When a lane is ended, whoever has read it forgets it.
+    let concerns = |owner: &&LaneOwner| owner.ordinal == ordinal || owner.state == Ownership::Leaving;
+    let newest = record
+        .lanes
+        .iter()
+        .filter(concerns)
+        .map(|owner| owner.since)
+        .max();
+    let part = record.part_of(ordinal, None);
+    told.generation >= newest.unwrap_or_default() && told.lanes == part.lanes && told.leaving == part.leaving
 }
 
 /// What is seen of a worker's pod.
@@ -608,6 +650,53 @@ mod tests {
             next(Some(&none), Goal { lanes: 4, workers: 0 }, &Crew::new()),
             None
         );
+    }
+
+    #[test]
+    fn only_those_are_told_of_a_move_whom_it_concerns() {
+        let goal = Goal { lanes: 4, workers: 3 };
+        let mut record = first(Goal { lanes: 4, workers: 2 });
+        let mut told: BTreeMap<u16, Assignment> = BTreeMap::new();
+        let mut tell = |record: &LaneRecord| -> Vec<u16> {
+            let pods = 0..3;
+            let news = pods.filter_map(|ordinal| {
+                let uid = format!("uid-{ordinal}");
+                let acts_by = told.get(&ordinal).map(|told| told.generation);
+                let part = news(record, ordinal, &uid, told.get(&ordinal), acts_by)?;
+                told.insert(ordinal, part);
+                Some(ordinal)
+            });
+            news.collect()
+        };
+        assert_eq!(tell(&record), [0, 1, 2]);
+        let mut tellings = Vec::new();
+        while let Some(next) = next(Some(&record), goal, &crew(Some(&record), 3)) {
+            record = next;
+            tellings.push(tell(&record));
+        }
+        // One gives up a lane, and the new one gets it. The other hears of nothing.
+        assert_eq!(tellings, [vec![1], vec![2]]);
+        assert_eq!(counts(&record), [(0, 2), (1, 1), (2, 1)].into());
+        assert_eq!(told[&0].generation, 1);
+
+        // It acts by the record all the same, unless it says that it acts by another.
+        let as_told = |generation| {
+            let said = Said {
+                generation,
+                ..Said::default()
+            };
+            said.as_told(told.get(&0), &record, 0).generation
+        };
+        assert_eq!((as_told(1), as_told(2)), (record.generation, 2));
+        let hears = |acts_by| news(&record, 0, "uid-0", told.get(&0), Some(acts_by)).is_some();
+        assert_eq!([0, 1, 2, 3].map(hears), [false, false, true, false]);
+        // Another pod in its place.
+        assert!(news(&record, 0, "uid-9", told.get(&0), None).is_some());
+        // What was asked of it and taken back is told, though its lanes are those of before.
+        for owner in record.lanes.iter_mut().filter(|owner| owner.ordinal == 0) {
+            owner.since = 5;
+        }
+        assert!(news(&record, 0, "uid-0", told.get(&0), Some(1)).is_some());
     }
 
     #[test]

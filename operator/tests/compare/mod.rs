@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use millrace_contract::LaneRecord;
 use millrace_operator::names::{ASSIGNMENT, NUDGE};
+use millrace_operator::plan::lanes;
 use serde_json::Value;
 
 use crate::objects::uid;
@@ -72,10 +73,12 @@ fn summarize_lanes(objects: &mut State, uids: &[(String, String)]) {
             .iter()
             .find(|(_, named)| named == name)
             .map(|(uid, _)| uid.as_str());
-        let told = serde_json::to_value(record.part_of(ordinal, uid)).ok();
         let annotation = &mut object["metadata"]["annotations"][ASSIGNMENT];
-        let said = annotation.as_str().map(serde_json::from_str::<Value>);
-        if said.and_then(Result::ok) == told {
+        let told = annotation
+            .as_str()
+            .and_then(|text| serde_json::from_str(text).ok());
+        // Of which change of the record it was told does not matter, if that still holds.
+        if lanes::news(record, ordinal, uid.unwrap_or_default(), told.as_ref(), None).is_none() {
             *annotation = "as in the record".into();
         }
     }

@@ -30,6 +30,8 @@ pub(crate) enum Bug {
     StaleAnswer,
     /// What a worker says is believed whichever pod it was.
     AnotherPod,
+    /// Who was told what the record says now is believed to act by it, whatever was asked of it between.
+    ToldBefore,
     /// A worker acts by whatever it hears last.
     OlderGeneration,
     /// The record is written without a look at what it is now.
@@ -47,10 +49,11 @@ pub(crate) enum Bug {
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::NoRelease,
         Self::StaleAnswer,
         Self::AnotherPod,
+        Self::ToldBefore,
         Self::OlderGeneration,
         Self::NoPrecondition,
         Self::EarlyShrink,

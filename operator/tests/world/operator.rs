@@ -107,20 +107,35 @@ impl World {
         let (goal, now) = (self.goal, self.now);
         let stale = self.has(Bug::StaleAnswer);
         let (no_release, no_failover) = (self.has(Bug::NoRelease), self.has(Bug::NoFailover));
-        let forget_unread = self.has(Bug::ForgetUnread);
+        let (forget_unread, told_before) = (self.has(Bug::ForgetUnread), self.has(Bug::ToldBefore));
         let operator = &mut self.operators[operator];
+        let record = operator.record.as_ref().map(|(record, _)| record);
         let view = |(ordinal, pod): (&u16, &PodSeen)| {
             let answers = operator.answers.get(&pod.uid).cloned().unwrap_or_default();
             let answers_now = answers.missing < FAILURES;
+            let as_told = |said: Said| match record {
+                Some(record) if told_before => {
+                    let part = pod.part.clone().unwrap_or_default();
+                    let generation = record.generation;
+                    let same = record.part_of(*ordinal, part.pod_uid.as_deref())
+                        == Assignment { generation, ..part };
+                    let generation = if same { generation } else { said.generation };
+                    Said { generation, ..said }
+                }
+                Some(record) => said.as_told(pod.part.as_ref(), record, *ordinal),
+                None => said,
+            };
             let view = PodView {
                 answered: answers.last.as_ref().map(|(_, at)| *at),
-                said: answers.last.filter(|_| answers_now).map(|(said, _)| said),
+                said: answers
+                    .last
+                    .filter(|_| answers_now)
+                    .map(|(said, _)| as_told(said)),
                 going: pod.going,
             };
             (*ordinal, view)
         };
         let pods = operator.pods.iter().map(view).collect();
-        let record = operator.record.as_ref().map(|(record, _)| record);
         let mut crew = operator.silences.crew(&pods, record, goal, now, FAILOVER);
         for member in crew.values_mut() {
             member.lost &= !no_failover;
@@ -222,10 +237,18 @@ impl World {
     /// Tells pods their parts; not one that has another uid than the one that was seen.
     fn inform(&mut self, operator: usize, record: &LaneRecord) {
         for (ordinal, seen) in self.operators[operator].pods.clone() {
-            let part = record.part_of(ordinal, Some(&seen.uid.to_string()));
-            if seen.going || seen.part.as_ref() == Some(&part) {
+            let answers = self.operators[operator].answers.get(&seen.uid);
+            let acts_by = answers.and_then(|answers| Some(answers.last.as_ref()?.0.generation));
+            let news = lanes::news(
+                record,
+                ordinal,
+                &seen.uid.to_string(),
+                seen.part.as_ref(),
+                acts_by,
+            );
+            let (false, Some(part)) = (seen.going, news) else {
                 continue;
-            }
+            };
             if let Some(pod) = self.pods.get_mut(&ordinal).filter(|pod| pod.uid == seen.uid) {
                 pod.part = Some(part.clone());
                 self.operators[operator].pods.insert(
