@@ -54,10 +54,24 @@ fn document(broker: &ScriptedBroker, kafka: &MockKafka) -> Document<LiveToMqtt> 
 /// A delivery in this process. When it is dropped its ledger must balance; if the test is panicking, its status is printed.
 struct Running(Delivery);
 
+/// The route stops at what cannot be delivered.
+const STOP: OnError = OnError {
+    action: ErrorAction::Stop,
+    dead_letter_topic: None,
+    skip: Vec::new(),
+};
+
 impl Running {
     #[track_caller]
     fn start(document: Document<LiveToMqtt>) -> Self {
         Self(Delivery::start(document).expect("a route that can run"))
+    }
+
+    /// As one of several workers, which does not end when a record stops the route.
+    #[track_caller]
+    fn operated(document: &Document<LiveToMqtt>) -> Self {
+        let delivery = Delivery::operated(document.clone(), "one".into(), "uid".into(), 0);
+        Self(delivery.expect("a route that can run"))
     }
 
     fn status(&self) -> RouteStatus {
@@ -346,11 +360,7 @@ fn a_message_that_the_broker_refuses_goes_the_way_of_errors_and_others_are_not_h
 fn with_stop_the_route_says_which_record_and_commits_nothing_behind_it() {
     let (broker, kafka) = parts();
     let mut document = document(&broker, &kafka);
-    document.live.on_error = OnError {
-        action: ErrorAction::Stop,
-        dead_letter_topic: None,
-        skip: Vec::new(),
-    };
+    document.live.on_error = STOP;
     kafka.write(
         "commands",
         0,
@@ -639,18 +649,13 @@ fn with_qos_0_a_record_counts_when_its_message_has_left() {
 fn a_route_that_a_record_stopped_goes_on_with_another_configuration() {
     let (broker, kafka) = parts();
     let mut document = document(&broker, &kafka);
-    document.live.on_error = OnError {
-        action: ErrorAction::Stop,
-        dead_letter_topic: None,
-        skip: Vec::new(),
-    };
+    document.live.on_error = STOP;
     kafka.write(
         "commands",
         0,
         &[command("a", "1"), command("#", "2"), command("c", "3")],
     );
-    let delivery = Delivery::operated(document.clone(), "one".into(), "uid".into(), 0);
-    let delivery = Running(delivery.expect("a route that can run"));
+    let delivery = Running::operated(&document);
     let mut connection = session(&broker, false);
     let first = connection.expect_publish();
     connection.puback(first.packet_id, 0);
@@ -678,18 +683,13 @@ fn a_route_that_a_record_stopped_goes_on_with_another_configuration() {
 fn a_record_that_has_stopped_a_route_can_be_skipped_alone() {
     let (broker, kafka) = parts();
     let mut document = document(&broker, &kafka);
-    document.live.on_error = OnError {
-        action: ErrorAction::Stop,
-        dead_letter_topic: None,
-        skip: Vec::new(),
-    };
+    document.live.on_error = STOP;
     kafka.write(
         "commands",
         0,
         &[command("#", "1"), command("b", "2"), command("#", "3")],
     );
-    let delivery = Delivery::operated(document.clone(), "one".into(), "uid".into(), 0);
-    let delivery = Running(delivery.expect("a route that can run"));
+    let delivery = Running::operated(&document);
     let mut connection = session(&broker, false);
     let problem = delivery.problem(Reason::MessageUndeliverable);
     let (_, name) = problem
@@ -718,13 +718,8 @@ fn a_record_that_has_stopped_a_route_can_be_skipped_alone() {
 fn what_fails_by_a_configuration_of_before_does_not_stop_the_route() {
     let (broker, kafka) = parts();
     let mut document = document(&broker, &kafka);
-    document.live.on_error = OnError {
-        action: ErrorAction::Stop,
-        dead_letter_topic: None,
-        skip: Vec::new(),
-    };
-    let delivery = Delivery::operated(document.clone(), "one".into(), "uid".into(), 0);
-    let delivery = Running(delivery.expect("a route that can run"));
+    document.live.on_error = STOP;
+    let delivery = Running::operated(&document);
     let mut connection = session(&broker, false);
     kafka.write("commands", 0, &[command("a", "1")]);
     let first = connection.expect_publish();
@@ -784,11 +779,7 @@ fn a_broker_that_comes_back_and_takes_less_gets_no_more_than_it_takes() {
 fn nothing_behind_a_packet_that_is_too_large_is_published_when_the_route_stops_there() {
     let (broker, kafka) = parts();
     let mut document = document(&broker, &kafka);
-    document.live.on_error = OnError {
-        action: ErrorAction::Stop,
-        dead_letter_topic: None,
-        skip: Vec::new(),
-    };
+    document.live.on_error = STOP;
     let large = "x".repeat(500);
     kafka.write("commands", 0, &[command("a", &large), command("b", "small")]);
     let delivery = Running::start(document);

@@ -9,7 +9,7 @@ use harness::{DEADLINE, MockKafka, QUIET, WorkerProcess, message, repeat, route,
 use millrace_contract::status::{Phase, Reason};
 use millrace_contract::{Document, ErrorAction, Live, Mapping, Retired, Subscription};
 use millrace_testkit::wire::Publish;
-use millrace_testkit::{ScriptedBroker, wait_until};
+use millrace_testkit::{Connection, ScriptedBroker, wait_until};
 use rdkafka::types::RDKafkaRespErr as Code;
 
 /// How soon a changed file has to be in effect.
@@ -265,9 +265,7 @@ fn a_configuration_that_cannot_be_used_is_named_and_the_one_before_goes_on() {
 #[test]
 fn a_route_that_a_message_has_stopped_goes_on_when_it_is_corrected() {
     let (broker, kafka) = parts();
-    let mut document = route(&broker, kafka.bootstrap());
-    document.live.on_error.action = ErrorAction::Stop;
-    document.live.on_error.dead_letter_topic = None;
+    let mut document = stopping(&broker, &kafka);
     document.live.mapping.allowed_topics = vec!["out.b".into()];
     let worker = worker(&document);
     let mut connection = session(&broker, false);
@@ -302,6 +300,21 @@ fn name_of_stopping(worker: &WorkerProcess) -> String {
     name.to_owned()
 }
 
+/// Has a stopped route skip a message; returns the connection on which the broker sends it again.
+fn skip(
+    name: &str,
+    document: &mut Document,
+    worker: &WorkerProcess,
+    broker: &ScriptedBroker,
+    mut connection: Connection,
+) -> Connection {
+    connection.expect_disconnect();
+    connection.close();
+    document.live.on_error.skip = vec![name.to_owned()];
+    worker.reload(&document.live);
+    session(broker, true)
+}
+
 /// A route that stops at what it cannot deliver.
 fn stopping(broker: &ScriptedBroker, kafka: &MockKafka) -> Document {
     let mut document = route(broker, kafka.bootstrap());
@@ -319,12 +332,7 @@ fn a_message_that_has_stopped_a_route_can_be_skipped_alone() {
     let mut connection = session(&broker, false);
     connection.publish_all([message("b", 1, "poison"), message("a", 2, "behind")]);
     let name = name_of_stopping(&worker);
-    connection.expect_disconnect();
-    connection.close();
-
-    document.live.on_error.skip = vec![name.clone()];
-    worker.reload(&document.live);
-    let mut connection = session(&broker, true);
+    let mut connection = skip(&name, &mut document, &worker, &broker, connection);
     connection.publish_all([repeat("b", 1, "poison"), repeat("a", 2, "behind")]);
     connection.expect_pubacks([1, 2]);
     // Another one like it is another.
@@ -348,12 +356,7 @@ fn a_message_that_kafka_refuses_can_be_skipped_though_its_record_is_another_each
     refuse();
     connection.publish(message("a", 1, "x"));
     let name = name_of_stopping(&worker);
-    connection.expect_disconnect();
-    connection.close();
-
-    document.live.on_error.skip = vec![name.clone()];
-    worker.reload(&document.live);
-    let mut connection = session(&broker, true);
+    let mut connection = skip(&name, &mut document, &worker, &broker, connection);
     refuse();
     connection.publish(repeat("a", 1, "x"));
     connection.expect_puback(1);
@@ -376,12 +379,7 @@ fn of_messages_that_are_too_large_and_begin_alike_one_can_be_skipped() {
     let mut connection = session(&broker, false);
     connection.publish(message("a", 1, &large("1")));
     let name = name_of_stopping(&worker);
-    connection.expect_disconnect();
-    connection.close();
-
-    document.live.on_error.skip = vec![name.clone()];
-    worker.reload(&document.live);
-    let mut connection = session(&broker, true);
+    let mut connection = skip(&name, &mut document, &worker, &broker, connection);
     connection.publish(repeat("a", 1, &large("1")));
     connection.expect_puback(1);
     connection.publish(message("a", 2, &large("2")));

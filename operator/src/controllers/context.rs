@@ -85,21 +85,20 @@ impl Context {
     /// Whether a route refers to something in another namespace that does not admit it, or is not there: what becomes of the
     /// route must not tell which. What is there and cannot be read, or in a namespace that is not watched, may admit it.
     pub(super) fn is_shut_out(&self, route: &TopicRoute) -> bool {
-        if !refers_elsewhere(route) {
+        if !self.sees_all || !refers_elsewhere(route) {
             return false;
         }
         let (broker, sink) = self.references(route);
-        let is_lost = |reference: Option<Reference<'_>>, is_unreadable: &dyn Fn(&Reference<'_>) -> bool| {
-            reference.is_some_and(|reference| {
-                is_elsewhere(route, &reference) && self.sees_all && !is_unreadable(&reference)
-            })
-        };
-        let (brokers, sinks) = (&self.stores.brokers, &self.stores.sinks);
-        broker.is_none()
-            && is_lost(route.broker_ref(), &|it| {
-                brokers.is_unreadable(it.namespace, it.name)
-            })
-            || sink.is_none() && is_lost(route.sink_ref(), &|it| sinks.is_unreadable(it.namespace, it.name))
+        let lacks_broker = broker.is_none()
+            && route.broker_ref().is_some_and(|broker| {
+                is_elsewhere(route, &broker)
+                    && !self.stores.brokers.is_unreadable(broker.namespace, broker.name)
+            });
+        let lacks_sink = sink.is_none()
+            && route.sink_ref().is_some_and(|sink| {
+                is_elsewhere(route, &sink) && !self.stores.sinks.is_unreadable(sink.namespace, sink.name)
+            });
+        lacks_broker || lacks_sink
     }
 
     /// Whether a route refers to a broker, and may.

@@ -177,10 +177,7 @@ fn views(family: &Family, record: Option<&LaneRecord>, context: &Context) -> BTr
 /// What a worker has said last, as of a record.
 fn said(worker: &WorkerSeen, pod: &PodSeen, ordinal: u16, record: Option<&LaneRecord>) -> Option<Said> {
     let said = worker.status.as_ref().map(Said::of)?;
-    Some(match record {
-        Some(record) => said.as_told(pod.assignment.as_ref(), record, ordinal),
-        None => said,
-    })
+    Some(said.as_told(pod.assignment.as_ref(), record, ordinal))
 }
 
 /// Whether a worker has done all it was told.

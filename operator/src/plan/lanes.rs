@@ -66,8 +66,11 @@ impl Said {
 
     /// The same of a worker that has been told its part: who acts by what it was told, and that still holds, acts by the
     /// record as it is now.
-    pub fn as_told(mut self, told: Option<&Assignment>, record: &LaneRecord, ordinal: u16) -> Self {
-        if told.is_some_and(|told| told.generation == self.generation && holds(told, record, ordinal)) {
+    pub fn as_told(mut self, told: Option<&Assignment>, record: Option<&LaneRecord>, ordinal: u16) -> Self {
+        if let Some((told, record)) = told.zip(record)
+            && told.generation == self.generation
+            && holds(told, record, ordinal)
+        {
             self.generation = record.generation;
         }
         self
@@ -685,7 +688,7 @@ mod tests {
                 generation,
                 ..Said::default()
             };
-            said.as_told(told.get(&0), &record, 0).generation
+            said.as_told(told.get(&0), Some(&record), 0).generation
         };
         assert_eq!((as_told(1), as_told(2)), (record.generation, 2));
         let hears = |acts_by| news(&record, 0, "uid-0", told.get(&0), Some(acts_by)).is_some();

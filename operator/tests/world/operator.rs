@@ -122,8 +122,7 @@ impl World {
                     let generation = if same { generation } else { said.generation };
                     Said { generation, ..said }
                 }
-                Some(record) => said.as_told(pod.part.as_ref(), record, *ordinal),
-                None => said,
+                _ => said.as_told(pod.part.as_ref(), record, *ordinal),
             };
             let view = PodView {
                 answered: answers.last.as_ref().map(|(_, at)| *at),
