@@ -8,6 +8,7 @@ mod looker;
 mod mailbox;
 mod maker;
 mod options;
+mod outlet;
 mod producer;
 mod record;
 pub(crate) mod rotation;

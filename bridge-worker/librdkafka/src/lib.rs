@@ -3,6 +3,8 @@
 mod bearer;
 pub mod groups;
 mod headers;
+mod topic;
 
 pub use bearer::set_token;
 pub use headers::headers;
+pub use topic::{HeaderList, Record, Topic};

@@ -1,15 +1,17 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
+use millrace_librdkafka::{Record, Topic};
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _, PurgeConfig};
 
 use super::callbacks::Context;
 use super::mailbox::Mailbox;
 use super::options::{ClientSettings, OptionsError, client_config};
+use super::outlet::Outlet;
 use super::state::KafkaState;
 use super::tokens::Armed;
 use super::topics::Topics;
@@ -40,7 +42,7 @@ pub(crate) struct Producer {
     mailboxes: Arc<[Mailbox]>,
     state: Arc<KafkaState>,
     topics: Arc<Topics>,
-    native: RwLock<Arc<Native>>,
+    outlet: RwLock<Outlet>,
     /// Being replaced: nothing is taken.
     paused: AtomicBool,
     /// For records that must be a batch of their own; made when first needed.
@@ -86,7 +88,7 @@ impl Producer {
             mailboxes,
             state,
             topics,
-            native: RwLock::new(native),
+            outlet: RwLock::new(Outlet::new(native)),
             paused: AtomicBool::new(false),
             alone: Mutex::new(None),
             batch_bytes: AtomicU64::new(batch_bytes),
@@ -162,7 +164,7 @@ impl Producer {
 
     /// The librdkafka producer of the moment, for metadata and administration.
     pub(crate) fn native(&self) -> Arc<Native> {
-        Arc::clone(&self.native.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(self.outlet().native())
     }
 
     /// A lane is busy: it takes the reports itself, between reads, with [`Producer::serve`]. The memory of a
@@ -183,25 +185,50 @@ impl Producer {
 
     /// Takes the reports that are there, of all lanes, into their mailboxes; stops when none is left for `lane`.
     pub(crate) fn serve(&self, lane: u16) {
-        let native = self.native.read().unwrap_or_else(PoisonError::into_inner);
+        let outlet = self.outlet();
         let Some(mailbox) = self.mailboxes.get(usize::from(lane)) else {
             return;
         };
         // A call takes one batch at most.
         for _ in 0..MAX_BATCHES {
             let before = mailbox.len();
-            native.poll(Duration::ZERO);
+            outlet.native().poll(Duration::ZERO);
             if mailbox.len() == before {
                 return;
             }
         }
     }
 
-    /// The producer to send through, or nothing while it is being replaced. Hold it over the call: a producer that
-    /// is replaced takes nothing after it has been drained.
-    pub(super) fn open(&self) -> Option<RwLockReadGuard<'_, Arc<Native>>> {
-        let native = self.native.read().unwrap_or_else(PoisonError::into_inner);
-        (!self.is_paused()).then_some(native)
+    /// Hands a record to librdkafka, which takes nothing while it is being replaced: its queue is full then.
+    pub(super) fn send(&self, topic: &str, record: Record<'_>) -> KafkaResult<()> {
+        loop {
+            // Held over the call: a producer that is replaced takes nothing after it has been drained.
+            let outlet = self.outlet();
+            if self.is_paused() {
+                return Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
+            }
+            if let Some(topic) = outlet.topic(topic) {
+                return topic.send(record);
+            }
+            let native = Arc::clone(outlet.native());
+            drop(outlet);
+            self.topics.want(topic);
+            let opened = Topic::open(&native, topic)?;
+            self.outlet_mut().add(&native, topic, opened);
+        }
+    }
+
+    /// Hands over a record that must be a batch of its own.
+    pub(super) fn send_alone(&self, topic: &str, record: Record<'_>) -> KafkaResult<()> {
+        match self.alone() {
+            Some(native) if !self.is_paused() => Topic::open(&native, topic)?.send(record),
+            _ => Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)),
+        }
+    }
+
+    /// The keeper of topics is told again of each that is written to.
+    pub(crate) fn forget_topics(&self) {
+        self.outlet_mut().forget_topics();
     }
 
     /// Whether it is being replaced.
@@ -254,7 +281,7 @@ impl Producer {
     fn replace(&self, old: &Arc<Native>, why: Why, next: Option<Arc<Native>>) {
         self.paused.store(true, Ordering::Release);
         // No lane is in the middle of a call once this lock has been had.
-        drop(self.native.write().unwrap_or_else(PoisonError::into_inner));
+        drop(self.outlet_mut());
         if why == Why::Failed {
             let (code, reason) = old.client().fatal_error().unwrap_or((
                 RDKafkaErrorCode::AllBrokersDown,
@@ -286,7 +313,7 @@ impl Producer {
         let make = || native(&settings, bytes, false, &self.mailboxes, &self.state);
         match next.map_or_else(make, Ok) {
             Ok(new) => {
-                *self.native.write().unwrap_or_else(PoisonError::into_inner) = new;
+                *self.outlet_mut() = Outlet::new(new);
                 self.batch_bytes.store(bytes, Ordering::Relaxed);
                 if why == Why::Failed {
                     self.replaced.fetch_add(1, Ordering::Relaxed);
@@ -302,8 +329,16 @@ impl Producer {
         self.mailboxes.iter().for_each(Mailbox::wake);
     }
 
+    fn outlet(&self) -> RwLockReadGuard<'_, Outlet> {
+        self.outlet.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn outlet_mut(&self) -> RwLockWriteGuard<'_, Outlet> {
+        self.outlet.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The producer for records that must be a batch of their own.
-    pub(super) fn alone(&self) -> Option<Arc<Native>> {
+    fn alone(&self) -> Option<Arc<Native>> {
         let mut alone = lock(&self.alone);
         if alone.as_ref().is_some_and(|native| has_failed(native)) {
             *alone = None;

@@ -28,6 +28,13 @@ pub(crate) struct OwnedRecord {
 }
 
 impl<'a> Headers<'a> {
+    pub(super) fn len(self) -> usize {
+        match self {
+            Self::Mapped(record) => record.headers().len(),
+            Self::Owned(headers) => headers.len(),
+        }
+    }
+
     pub(crate) fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
         let (mapped, owned) = match self {
             Self::Mapped(record) => (Some(record.headers()), [].as_slice()),

@@ -47,6 +47,7 @@ impl Route {
         };
         tracing::info!(live = plan.hash, "taking over a changed configuration");
         self.topics.renew(config::known_topics(live));
+        self.producer.forget_topics();
         self.surveys.want(live.survey.clone());
         self.producer.set_max_message_bytes(plan.max_message_bytes);
         lanes.live = Arc::new(plan);
