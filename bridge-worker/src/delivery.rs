@@ -350,6 +350,7 @@ impl Delivery {
             .chain(of_kafka)
             .chain(reading)
             .chain(view.broker)
+            .chain(view.shortfalls)
             .chain(of_broker.2)
             .chain(of_entry.2)
             .chain(expiring(&certificates))

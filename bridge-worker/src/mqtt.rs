@@ -23,5 +23,5 @@ pub(crate) use packet::{Goodbye, Grant, Inbound, PacketError, Publish, Version};
 pub(crate) use publish::{Answer, Outbound, Property, pubrel, put_property, put_user_property};
 pub(crate) use reasons::refusal;
 pub(crate) use session::{ConnectError, Granted, SessionOptions, connect, shown_certificate};
-pub(crate) use shortfalls::shortfalls;
+pub(crate) use shortfalls::{publishing_shortfalls, shortfalls};
 pub(crate) use subscribe::{Wanted, write_subscribe, write_unsubscribe};

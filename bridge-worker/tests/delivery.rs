@@ -4,7 +4,7 @@
 #[path = "protocol/harness.rs"]
 mod harness;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bridge_worker::Delivery;
 use harness::{Code, DEADLINE, MockKafka, QUIET, Written, route};
@@ -646,6 +646,31 @@ fn with_qos_0_a_record_counts_when_its_message_has_left() {
 }
 
 #[test]
+fn a_backlog_is_read_as_fast_as_the_broker_takes_it() {
+    const RECORDS: usize = 40_000;
+    /// Kafka is asked again in milliseconds when what was fetched has been published: with librdkafka's own second in
+    /// between it would take half a minute.
+    const MOST: Duration = Duration::from_secs(8);
+    let (broker, kafka) = parts();
+    let records = vec![command("a", "x"); RECORDS];
+    for part in records.chunks(1_000) {
+        kafka.write("commands", 0, part);
+    }
+    let mut document = document(&broker, &kafka);
+    document.live.publishing.qos = 0;
+    let delivery = Running::start(document);
+    let mut connection = session(&broker, false);
+    connection.expect_publish();
+    let first = Instant::now();
+    for _ in 1..RECORDS {
+        connection.expect_publish();
+    }
+    let took = first.elapsed();
+    assert!(took < MOST, "{took:?}");
+    delivery.end(&mut connection);
+}
+
+#[test]
 fn a_route_that_a_record_stopped_goes_on_with_another_configuration() {
     let (broker, kafka) = parts();
     let mut document = document(&broker, &kafka);
@@ -772,6 +797,44 @@ fn a_broker_that_comes_back_and_takes_less_gets_no_more_than_it_takes() {
     open.into_iter()
         .for_each(|packet_id| connection.puback(packet_id, 0));
     committed(&kafka, 10);
+    delivery.end(&mut connection);
+}
+
+#[test]
+fn what_the_broker_takes_less_of_is_said_for_as_long_as_it_is_asked() {
+    let (broker, kafka) = parts();
+    let mut document = document(&broker, &kafka);
+    document.live.publishing.retain = true;
+    kafka.write("commands", 0, &[command("a", "1")]);
+    let delivery = Running::operated(&document);
+    let less = Properties::new()
+        .with(id::MAXIMUM_QOS, Value::Byte(0))
+        .with(id::RETAIN_AVAILABLE, Value::Byte(0));
+    let (mut connection, _) = session_with(&broker, false, less);
+    let message = connection.expect_publish();
+    assert_eq!((message.qos, message.retain), (0, false));
+    let qos = delivery.problem(Reason::QosDowngraded);
+    assert!(
+        qos.contains("takes QoS 0 at most, and 1 was asked, so messages can be lost"),
+        "{qos}"
+    );
+    let retain = delivery.problem(Reason::RetainUnavailable);
+    assert!(retain.contains("spec.to.mqtt.retain"), "{retain}");
+    assert_eq!(delivery.status().phase, Phase::Running);
+
+    document.live.publishing.retain = false;
+    let reload = |document: &Document<LiveToMqtt>, hash: &str| {
+        let reloaded = delivery.0.reload(&document.live, hash.into());
+        reloaded.expect("a configuration that can be used");
+    };
+    reload(&document, "two");
+    delivery.wait_for("one problem to be over", |status| {
+        let reasons: Vec<_> = status.problems.iter().map(|problem| problem.reason).collect();
+        reasons == [Reason::QosDowngraded]
+    });
+    document.live.publishing.qos = 0;
+    reload(&document, "three");
+    delivery.wait_for("all to be well", |status| status.problems.is_empty());
     delivery.end(&mut connection);
 }
 

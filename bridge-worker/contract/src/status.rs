@@ -155,6 +155,8 @@ pub enum Reason {
     SubscriptionRefused,
     /// The broker granted a lower quality of service than asked.
     QosDowngraded,
+    /// The broker keeps no retained messages.
+    RetainUnavailable,
     /// The broker cannot share subscriptions.
     SharedSubscriptionsUnsupported,
     /// The broker keeps the session for a shorter time than asked.

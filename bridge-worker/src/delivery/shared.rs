@@ -78,6 +78,8 @@ pub(crate) struct View {
     pub(crate) has_joined: bool,
     /// What keeps the connection from working.
     pub(crate) broker: Option<Problem>,
+    /// What the broker takes less of than is published.
+    pub(crate) shortfalls: Vec<Problem>,
     /// What is wrong with reading, by what it is about.
     pub(crate) reading: BTreeMap<String, Problem>,
     /// The record that stopped the route.
@@ -131,6 +133,7 @@ impl Shared {
                 has_been_up: false,
                 has_joined: false,
                 broker: None,
+                shortfalls: Vec::new(),
                 reading: BTreeMap::new(),
                 stopped: None,
                 hash: hash.to_owned(),
@@ -269,6 +272,16 @@ impl View {
             reason,
             message: message.to_owned(),
         });
+    }
+
+    /// The broker takes so much less than is published; said once.
+    pub(crate) fn falls_short(&mut self, shortfalls: Vec<Problem>) {
+        for problem in &shortfalls {
+            if !self.shortfalls.contains(problem) {
+                tracing::warn!(reason = ?problem.reason, "{}", problem.message);
+            }
+        }
+        self.shortfalls = shortfalls;
     }
 
     /// Something is wrong with reading; said once.

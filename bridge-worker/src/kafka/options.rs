@@ -216,6 +216,8 @@ pub(crate) fn consumer_config(
         ("queued.max.messages.kbytes", FETCHED_KBYTES.into()),
         // For each partition; a record that waits takes some 400 bytes beside its own, which the limit above does not count.
         ("queued.min.messages", "1000".into()),
+        // How soon it is looked whether fewer are there: that many are read in this time at most.
+        ("fetch.queue.backoff.ms", "10".into()),
         ("fetch.message.max.bytes", "262144".into()),
         ("fetch.wait.max.ms", "100".into()),
         // How soon added partitions and a returned broker are noticed.

@@ -52,3 +52,28 @@ pub(crate) fn shortfalls(
     }
     problems
 }
+
+/// What the broker takes less of than is to be published.
+pub(crate) fn publishing_shortfalls(granted: &Granted, qos: u8, retain: bool) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let most = granted.maximum_qos;
+    if most < qos {
+        problems.push(Problem {
+            reason: Reason::QosDowngraded,
+            message: format!(
+                "the broker takes QoS {most} at most, and {qos} was asked{}: use a broker that takes more, or set \
+                 spec.to.mqtt.qos to {most}",
+                if most == 0 { ", so messages can be lost" } else { "" },
+            ),
+        });
+    }
+    if retain && !granted.retain_available {
+        problems.push(Problem {
+            reason: Reason::RetainUnavailable,
+            message: "the broker keeps no messages for devices that subscribe later: use a broker that does, or set \
+                      spec.to.mqtt.retain to Never"
+                .into(),
+        });
+    }
+    problems
+}

@@ -62,7 +62,7 @@ reasons! {
     WorkerSilent,
     /// Lanes are connecting.
     Connecting,
-    /// More workers were asked for than there are lanes.
+    /// More workers were asked for than there are lanes, or partitions.
     ReplicasClamped,
     /// Something else scales the StatefulSet; the operator sets it back.
     ScalingConflict,
@@ -80,6 +80,8 @@ reasons! {
     SubscriptionRefused,
     /// The broker granted a lower quality of service than asked.
     QosDowngraded,
+    /// The broker keeps no messages for devices that subscribe later.
+    RetainUnavailable,
     /// The broker cannot share subscriptions.
     SharedSubscriptionsUnsupported,
     /// The broker keeps sessions for a shorter time than asked.
@@ -152,6 +154,7 @@ impl From<WorkerReason> for Reason {
             WorkerReason::ProtocolError => Self::ProtocolError,
             WorkerReason::SubscriptionRefused => Self::SubscriptionRefused,
             WorkerReason::QosDowngraded => Self::QosDowngraded,
+            WorkerReason::RetainUnavailable => Self::RetainUnavailable,
             WorkerReason::SharedSubscriptionsUnsupported => Self::SharedSubscriptionsUnsupported,
             WorkerReason::SessionExpiryShort => Self::SessionExpiryShort,
             WorkerReason::TakenOver => Self::TakenOver,

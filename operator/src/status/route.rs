@@ -602,6 +602,7 @@ fn is_warning(reason: WorkerReason) -> bool {
     matches!(
         reason,
         WorkerReason::QosDowngraded
+            | WorkerReason::RetainUnavailable
             | WorkerReason::SessionExpiryShort
             | WorkerReason::TopicUnsafe
             | WorkerReason::CertificateExpires

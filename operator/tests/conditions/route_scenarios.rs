@@ -73,6 +73,14 @@ fn from_kafka() -> Vec<Said> {
             .answers(0, |status| status.problems = vec![worker::out_of_range()])
             .said("From Kafka, and records are gone that were to be read"),
         running()
+            .answers(0, |status| {
+                status.problems = vec![worker::publishing_downgraded(), worker::retain_unavailable()];
+            })
+            .said("From Kafka, and the broker takes less than is asked"),
+        running()
+            .answers(0, |status| status.problems = vec![worker::retain_unavailable()])
+            .said("From Kafka, and the broker keeps no messages"),
+        running()
             .edited(|spec| spec["paused"] = true.into())
             .said("From Kafka, and paused"),
     ]

@@ -228,6 +228,24 @@ pub(crate) fn qos_downgraded() -> Problem {
     )
 }
 
+pub(crate) fn publishing_downgraded() -> Problem {
+    problem(
+        Reason::QosDowngraded,
+        "the broker takes QoS {most} at most, and {qos} was asked{}: use a broker that takes more, or set \
+         spec.to.mqtt.qos to {most}",
+        &["0", "1", &words(", so messages can be lost", &[]), "0"],
+    )
+}
+
+pub(crate) fn retain_unavailable() -> Problem {
+    problem(
+        Reason::RetainUnavailable,
+        "the broker keeps no messages for devices that subscribe later: use a broker that does, or set \
+         spec.to.mqtt.retain to Never",
+        &[],
+    )
+}
+
 pub(crate) fn session_short() -> Problem {
     problem(
         Reason::SessionExpiryShort,

@@ -9,7 +9,7 @@ use super::answers::failed;
 use super::ending::{Ended as Entry, Way};
 use crate::delivery::outgoing::{Outgoing, Step};
 use crate::delivery::window::Sent;
-use crate::mqtt::{Connection, Ended, Goodbye, Granted, Outbound, pubrel};
+use crate::mqtt::{Connection, Ended, Goodbye, Granted, Outbound, publishing_shortfalls, pubrel};
 
 /// How long the thread rests after a turn in which something moved: a broker that answers one by one would wake it for
 /// each.
@@ -29,7 +29,12 @@ impl Runner {
         if self.window.is_waiting() {
             self.retry_at.get_or_insert_with(Instant::now);
         }
+        let mut judged = None;
         loop {
+            if judged.replace(self.live.revision) != Some(self.live.revision) {
+                let shortfalls = publishing_shortfalls(granted, self.live.qos, self.live.retain);
+                self.task.shared.view().falls_short(shortfalls);
+            }
             match self.turn(&mut connection, granted).await {
                 Ok(None) => {}
                 Ok(Some(goodbye)) => {
