@@ -66,6 +66,12 @@ pub(crate) fn check(
                 "a header needs a name",
             ));
         }
+        if header == HOPS_HEADER {
+            errors.push(MappingError::new(
+                Part::Header(header.clone()),
+                "Millrace itself says in it how often the message has come from Kafka; choose another name",
+            ));
+        }
         let clashes = |what: &&Propagate| match what {
             Propagate::UserProperties => header.starts_with(USER_PREFIX),
             what => header == name(**what),

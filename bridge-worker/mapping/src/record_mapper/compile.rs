@@ -7,6 +7,7 @@ use crate::compiler::Compiler;
 use crate::error::{MappingError, Part};
 use crate::expression::{Known, Subject};
 use crate::filter::Filter;
+use crate::headers::HOPS_PROPERTY;
 use crate::mqtt_topic::{MqttTopicError, check_mqtt_topic};
 use crate::template::{Segment, Template};
 
@@ -47,6 +48,13 @@ pub(super) fn compile(
                         compiler.error(
                             part,
                             "the name of a user property cannot contain the character U+0000",
+                        );
+                        return None;
+                    }
+                    if name == HOPS_PROPERTY {
+                        compiler.error(
+                            part,
+                            "Millrace itself says in it how often the message has come from Kafka; choose another name",
                         );
                         return None;
                     }

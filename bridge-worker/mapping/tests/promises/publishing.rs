@@ -268,6 +268,9 @@ fn mistakes_are_refused_as_documented() {
                 };
             }
             "value" => publishing.value = Some(row[1].clone()),
+            "userProperties[millrace-hops]" => {
+                publishing.user_properties = Some([("millrace-hops".to_owned(), row[1].clone())].into());
+            }
             _ => {
                 publishing.topic = "plants/{record.key}/cmd".into();
                 publishing.allowed_topics = match row[1].as_str() {

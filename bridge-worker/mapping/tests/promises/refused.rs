@@ -249,6 +249,7 @@ fn two_headers_of_one_name_are_refused() {
             ("mqtt.topic", "x"),
             ("mqtt.user.site", "x"),
             ("mqtt.qos", "x"),
+            ("millrace.hops", "0"),
             ("", "x"),
         ]
         .map(|(n, t)| (n.to_owned(), t.to_owned()))
@@ -261,6 +262,7 @@ fn two_headers_of_one_name_are_refused() {
         [
             (Part::Propagate, "Topic is listed twice; remove one".to_owned()),
             (header(""), "a header needs a name".to_owned()),
+            (header("millrace.hops"), "Millrace itself says in it how often the message has come from Kafka; choose another name".to_owned()),
             (header("mqtt.topic"), "`propagate: [Topic]` writes headers of this name; choose another name or do not propagate Topic".to_owned()),
             (header("mqtt.user.site"), "`propagate: [UserProperties]` writes headers of this name; choose another name or do not propagate UserProperties".to_owned()),
         ]

@@ -3,7 +3,7 @@
 use millrace_mapping::{RecordMapper, Template, check_kafka_topic};
 
 use super::mistakes;
-use crate::api::{ErrorAction, KafkaSource, MqttDestination, NoMatchingSubscribers, TopicRouteSpec};
+use crate::api::{ErrorAction, KafkaSource, MqttDestination, NoMatchingSubscribers, Retain, TopicRouteSpec};
 use crate::render::publishing_document;
 use crate::validate::Note;
 use crate::validate::path::FieldPath;
@@ -25,7 +25,22 @@ pub(super) fn check(spec: &TopicRouteSpec, from: &KafkaSource, to: &MqttDestinat
             message,
         ));
     }
+    notes.extend(kept(to));
     notes
+}
+
+/// Of a message that is kept for those who subscribe later it means nothing that nobody has yet.
+fn kept(to: &MqttDestination) -> Option<Note> {
+    let is_at_odds =
+        to.retain == Retain::Always && to.no_matching_subscribers != NoMatchingSubscribers::Ignore;
+    is_at_odds.then(|| {
+        let message = "the broker keeps the message for those who subscribe later, so it has arrived if nobody has yet: write \
+                       retain: Never, or leave this out";
+        Note::error(
+            FieldPath::parse("spec.to.mqtt.noMatchingSubscribers"),
+            message,
+        )
+    })
 }
 
 /// Compiles templates and expressions, as the worker will.
