@@ -52,7 +52,7 @@ impl Default for Metrics {
         let passes = Family::default();
         registry.register(
             "millrace_operator_reconciles",
-            "Passes over an object, by outcome: ok, rejected, error",
+            "Passes over an object, by outcome: ok, rejected, error, panic, abandoned",
             passes.clone(),
         );
         let durations = Family::new_with_constructor(durations as fn() -> Histogram);

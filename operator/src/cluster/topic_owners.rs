@@ -91,24 +91,27 @@ impl Cluster {
         let mut owners = TopicOwners::default();
         for kind in &KINDS {
             let group = groups.groups.iter().find(|group| group.name == kind.group);
-            let version = group.and_then(|group| group.preferred_version.as_ref().or(group.versions.first()));
-            let Some(version) = version else { continue };
-            let api = objects(kind, &version.version, client.clone());
-            let list = match self.call("list", api.list(&ListParams::default())).await {
-                Ok(list) => list,
-                Err(error) if error.is_gone() => continue,
-                Err(error) if error.category() == "forbidden" => {
-                    owners.unsure = Some(format!(
-                        "the operator may not list {}.{} in all namespaces: grant it that",
-                        kind.plural, kind.group
-                    ));
-                    continue;
+            // Each version shows all objects of a kind, and not each has every kind.
+            for version in group.into_iter().flat_map(|group| &group.versions) {
+                let api = objects(kind, &version.version, client.clone());
+                match self.call("list", api.list(&ListParams::default())).await {
+                    Ok(list) => {
+                        owners
+                            .known
+                            .extend(list.into_iter().filter_map(|object| described(kind, &object)));
+                        break;
+                    }
+                    Err(error) if error.is_gone() => {}
+                    Err(error) if error.category() == "forbidden" => {
+                        owners.unsure = Some(format!(
+                            "the operator may not list {}.{} in all namespaces: grant it that",
+                            kind.plural, kind.group
+                        ));
+                        break;
+                    }
+                    Err(error) => return Err(error),
                 }
-                Err(error) => return Err(error),
-            };
-            owners
-                .known
-                .extend(list.into_iter().filter_map(|object| described(kind, &object)));
+            }
         }
         Ok(owners)
     }
@@ -124,32 +127,73 @@ fn described(kind: &Kind, object: &DynamicObject) -> Option<(String, String)> {
     let name = object.metadata.name.clone()?;
     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
     let written = object.data.pointer(kind.name).and_then(|name| name.as_str());
+    // Redpanda's operator takes an empty name for none.
+    let written = written.filter(|name| !name.is_empty());
     let topic = written.map_or_else(|| name.clone(), str::to_owned);
     Some((topic, format!("{} {namespace}/{name}", kind.kind)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use axum::http::{Request, Response, StatusCode};
+    use kube::client::Body;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::metrics::Metrics;
 
     #[test]
     fn a_topic_is_named_by_the_object_or_by_its_spec() {
-        let object = |spec: Value| -> DynamicObject {
-            serde_json::from_value(json!({
-                "apiVersion": "kafka.strimzi.io/v1", "kind": "KafkaTopic",
-                "metadata": {"namespace": "kafka", "name": "telemetry-all"}, "spec": spec,
-            }))
-            .unwrap()
-        };
-        let owner = "KafkaTopic kafka/telemetry-all".to_owned();
-        let described = |spec| described(&KINDS[0], &object(spec)).unwrap();
-        assert_eq!(described(json!({})), ("telemetry-all".to_owned(), owner.clone()));
+        for (kind, field) in KINDS.iter().zip(["topicName", "overwriteTopicName"]) {
+            let described = |spec: Value| {
+                let object: DynamicObject = serde_json::from_value(json!({
+                    "apiVersion": format!("{}/v1", kind.group), "kind": kind.kind,
+                    "metadata": {"namespace": "kafka", "name": "telemetry-all"}, "spec": spec,
+                }))
+                .unwrap();
+                described(kind, &object).unwrap()
+            };
+            let owner = format!("{} kafka/telemetry-all", kind.kind);
+            for unnamed in [json!({}), json!({field: ""})] {
+                assert_eq!(described(unnamed), ("telemetry-all".to_owned(), owner.clone()));
+            }
+            let named = json!({field: "telemetry.all", "partitions": 6});
+            assert_eq!(described(named), ("telemetry.all".to_owned(), owner));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_kind_is_found_in_the_version_that_has_it() {
+        let api = tower::service_fn(|request: Request<Body>| async move {
+            let (code, answer) = match request.uri().path() {
+                "/apis" => (
+                    StatusCode::OK,
+                    json!({"groups": [{"name": "cluster.redpanda.com", "versions": [
+                        {"groupVersion": "cluster.redpanda.com/v1alpha2", "version": "v1alpha2"},
+                        {"groupVersion": "cluster.redpanda.com/v1alpha1", "version": "v1alpha1"},
+                    ]}]}),
+                ),
+                "/apis/cluster.redpanda.com/v1alpha1/topics" => (
+                    StatusCode::OK,
+                    json!({
+                        "apiVersion": "cluster.redpanda.com/v1alpha1", "kind": "TopicList", "metadata": {},
+                        "items": [{"metadata": {"namespace": "kafka", "name": "telemetry"}, "spec": {}}],
+                    }),
+                ),
+                _ => (StatusCode::NOT_FOUND, json!("404 page not found")),
+            };
+            let answer = Body::from(answer.to_string().into_bytes());
+            Ok::<_, Infallible>(Response::builder().status(code).body(answer).unwrap())
+        });
+        let cluster = Cluster::new(Client::new(api, "default"), Metrics::default());
+        let owners = cluster.topic_owners().await.unwrap();
         assert_eq!(
-            described(json!({"topicName": "telemetry.all"})),
-            ("telemetry.all".to_owned(), owner)
+            owners.of("telemetry"),
+            Owner::Object("Topic kafka/telemetry".into())
         );
+        assert_eq!(owners.of("anything"), Owner::Nobody);
     }
 
     #[test]

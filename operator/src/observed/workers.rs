@@ -178,6 +178,12 @@ fn is_news(old: &RouteStatus, new: &RouteStatus) -> bool {
             .map(|lane| (lane.lane, lane.state))
             .collect::<Vec<_>>()
     };
+    let partitions = |status: &RouteStatus| {
+        let delivery = status.delivery.as_ref()?;
+        let held = delivery.partitions.iter();
+        let held: Vec<_> = held.map(|held| (held.topic.clone(), held.partition)).collect();
+        Some((delivery.partitions_in_all, held))
+    };
     old.phase != new.phase
         || old.ready != new.ready
         || old.generation != new.generation
@@ -187,6 +193,7 @@ fn is_news(old: &RouteStatus, new: &RouteStatus) -> bool {
         || old.credentials_refused != new.credentials_refused
         || old.credentials_taken_over != new.credentials_taken_over
         || lanes(old) != lanes(new)
+        || partitions(old) != partitions(new)
         || old.survey.as_ref().map(without_counts) != new.survey.as_ref().map(without_counts)
 }
 
@@ -209,7 +216,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use millrace_contract::status::Ledger;
+    use millrace_contract::status::{ConnectionStatus, DeliveryStatus, Ledger, PartitionStatus};
 
     use super::*;
 
@@ -235,6 +242,37 @@ mod tests {
         assert_eq!(answer(2, 122), None);
         assert_eq!(answer(3, 137), Some(News::Counts));
         assert_eq!(answer(4, 152), None);
+    }
+
+    #[test]
+    fn partitions_that_were_added_or_went_to_another_worker_are_news() {
+        let workers = Workers::default();
+        let now = Instant::now();
+        let reads = |partitions: &[i32], partitions_in_all, arrived| {
+            let held = partitions.iter().map(|partition| PartitionStatus {
+                topic: "commands".to_owned(),
+                partition: *partition,
+                arrived: Some(arrived),
+                lag: Some(100 - arrived),
+            });
+            let delivery = DeliveryStatus {
+                connection: ConnectionStatus::new("millrace-6a3d0c1e-out-0"),
+                group: "millrace-6a3d0c1e".to_owned(),
+                partitions: held.collect(),
+                partitions_in_all,
+            };
+            let status = RouteStatus {
+                delivery: Some(delivery),
+                ..RouteStatus::default()
+            };
+            workers.answered("pod", Ok(status), now)
+        };
+        assert_eq!(reads(&[0, 1], 2, 5), Some(News::State));
+        assert_eq!(reads(&[0, 1], 2, 6), None);
+        assert_eq!(reads(&[0, 1], 4, 6), Some(News::State));
+        assert_eq!(reads(&[0], 4, 6), Some(News::State));
+        assert_eq!(reads(&[1], 4, 6), Some(News::State));
+        assert_eq!(reads(&[1], 4, 7), None);
     }
 
     #[test]
