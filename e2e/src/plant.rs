@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use millrace_contract::status::{RouteStatus, Status};
+use millrace_contract::status::RouteStatus;
 use millrace_testkit::{Observer, Publisher, Records, Verdict, check, now_micros, wait_until};
 
 use crate::{Brokers, Manifests, Namespace, RouteHandle, SOON, try_kubectl};
@@ -121,18 +121,7 @@ impl Plant {
 
     /// What each worker that answers says at `/status`.
     pub fn statuses(&self) -> Vec<RouteStatus> {
-        let asked = self.of_workers(".metadata.name").into_iter().filter_map(|pod| {
-            let path = format!(
-                "/api/v1/namespaces/{}/pods/{pod}:9090/proxy/status",
-                self.namespace.name()
-            );
-            // A pod that starts or goes does not.
-            let json = try_kubectl(&["get", "--raw", &path]).ok()?;
-            let status: Status =
-                serde_json::from_str(&json).unwrap_or_else(|error| panic!("{pod}: {error}: {json}"));
-            Some(status.routes)
-        });
-        asked.flatten().collect()
+        self.route().statuses()
     }
 
     /// When each lane was connected first after a moment, as the workers that there are have logged it; both in milliseconds

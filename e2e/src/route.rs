@@ -3,13 +3,14 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use millrace_contract::LaneRecord;
+use millrace_contract::status::{RouteStatus, Status};
 use millrace_crds::{SessionSource, TopicRoute, session_id};
 use millrace_testkit::{now_micros, wait_until};
 use serde::de::DeserializeOwned;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::namespace::Namespace;
-use crate::{BROKERS, Mqtt, SOON, get};
+use crate::{BROKERS, Mqtt, SOON, get, try_kubectl};
 
 /// So many that every worker has some.
 const FILTERS: u16 = 8;
@@ -236,5 +237,22 @@ impl<'n> RouteHandle<'n> {
             self.name
         );
         self.namespace.names("pods", &selector)
+    }
+
+    /// What each worker that answers says at `/status`.
+    pub fn statuses(&self) -> Vec<RouteStatus> {
+        let asked = self.pods().into_iter().filter_map(|pod| {
+            let path = format!(
+                "/api/v1/namespaces/{}/pods/{}:9090/proxy/status",
+                self.namespace.name(),
+                pod.trim_start_matches("pod/")
+            );
+            // A pod that starts or goes does not.
+            let json = try_kubectl(&["get", "--raw", &path]).ok()?;
+            let status: Status =
+                serde_json::from_str(&json).unwrap_or_else(|error| panic!("{pod}: {error}: {json}"));
+            Some(status.routes)
+        });
+        asked.flatten().collect()
     }
 }

@@ -28,7 +28,7 @@ const PROMPT: Duration = Duration::from_secs(60);
 /// that were taken after it was ready: a kubelet takes one in 10 to 15 s, metrics-server fetches them every 10 s, the
 /// autoscaler looks every 15 s.
 const IN_TWO_STEPS: Duration = Duration::from_secs(90);
-/// For so long a size that has been reached is looked at.
+/// For so long a size that has been reached is looked at in the long form.
 const STEADY: Duration = Duration::from_secs(30);
 
 /// What a worker requests, in cores.
@@ -276,6 +276,17 @@ impl Drop for Watched {
 #[test]
 #[ignore = "needs a cluster: make e2e-full"]
 fn autoscalers_give_routes_the_workers_that_their_loads_ask_for() {
+    rise_and_fall(STEADY);
+}
+
+#[test]
+#[ignore = "needs a cluster: make e2e-full"]
+fn autoscalers_follow_one_rise_and_one_fall_of_the_load() {
+    rise_and_fall(Duration::ZERO);
+}
+
+/// Two routes, one after the other, get more messages and then fewer, and have the workers that it takes, each for `steady`.
+fn rise_and_fall(steady: Duration) {
     let release = Release::to_be_changed();
     release.upgrade("millrace", &["metricsApi.enabled=true"]);
     let brokers = Brokers::start();
@@ -320,21 +331,21 @@ fn autoscalers_give_routes_the_workers_that_their_loads_ask_for() {
     let sizes = [Watched::start(&by_cpu), Watched::start(&by_load)];
     let start = Instant::now();
     step(&mut by_cpu, HIGH, &many, IN_TWO_STEPS);
-    stay(&by_cpu, &many);
+    stay(&by_cpu, &many, steady);
     assert!(
         few.contains(&by_load.workers()),
         "it has no part in the other's load"
     );
     step(&mut by_cpu, LOW, &few, WINDOW + PROMPT);
-    stay(&by_cpu, &few);
+    stay(&by_cpu, &few, steady);
     step(&mut by_load, HIGH, &many, PROMPT);
-    stay(&by_load, &many);
+    stay(&by_load, &many, steady);
     assert!(
         few.contains(&by_cpu.workers()),
         "it has no part in the other's load"
     );
     step(&mut by_load, LOW, &few, WINDOW + PROMPT);
-    stay(&by_load, &few);
+    stay(&by_load, &few, steady);
     for (route, sizes) in [&by_cpu, &by_load].into_iter().zip(sizes) {
         let sizes = sizes.finish();
         let told: Vec<String> = sizes
@@ -372,11 +383,11 @@ fn step(route: &mut Scaled<'_>, rate: f64, workers: &RangeInclusive<usize>, dead
 }
 
 /// It keeps them.
-fn stay(route: &Scaled<'_>, workers: &RangeInclusive<usize>) {
+fn stay(route: &Scaled<'_>, workers: &RangeInclusive<usize>, steady: Duration) {
     let since = Instant::now();
     wait_until(SOON, "some time to pass", || {
         assert!(workers.contains(&route.workers()), "{} flaps", route.name());
-        since.elapsed() > STEADY
+        since.elapsed() >= steady
     });
 }
 

@@ -1,4 +1,5 @@
-//! The Kafka side in a cluster: answers of applications reach the devices that asked, and topics grow with their load.
+//! The Kafka side in a cluster: answers of applications reach the devices that asked, topics grow with their load, and
+//! a route from Kafka has no more workers than partitions.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,7 +12,7 @@ use millrace_crds::KafkaSink;
 use millrace_crds::api::{KafkaSinkStatus, TopicStatus};
 use millrace_e2e::{BROKERS, Brokers, Namespace, RouteHandle, SOON, get, kubectl, kubectl_with};
 use millrace_testkit::{
-    Dialogue, Observer, Publisher, Subscriber, check, now_micros, partition_ends, wait_until,
+    Dialogue, Observer, Publisher, Subscriber, add_partitions, check, now_micros, partition_ends, wait_until,
 };
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -382,4 +383,51 @@ impl Behind {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap();
     }
+}
+
+#[test]
+#[ignore = "needs a cluster: make e2e-full"]
+fn a_route_from_kafka_has_no_more_workers_than_partitions() {
+    let growing = Growing::start();
+    let topic = growing.topic("commands");
+    let topics = "  topics: [{pattern: \"*\", create: IfMissing, partitions: 2, replicationFactor: 1}]\n";
+    growing.namespace.apply(&format!(
+        "{}apiVersion: millrace.dev/v1alpha1
+kind: TopicRoute
+metadata: {{name: commands}}
+spec:
+  from: {{kafka: {{sinkRef: {{name: main}}, topics: [{topic}]}}}}
+  to: {{mqtt: {{brokerRef: {{name: plant}}, topic: commands}}}}
+",
+        ends(topics)
+    ));
+    let route = RouteHandle::new(&growing.namespace, "commands");
+    route.wait_ready();
+    let replicas = || route.get()?.status?.replicas;
+    let wait_shared = |workers: u16| {
+        let is_shared = || {
+            let deliveries = route.statuses().into_iter().filter_map(|status| status.delivery);
+            let shares = deliveries.map(|delivery| delivery.partitions.len());
+            shares.eq(std::iter::repeat_n(1_usize, workers.into()))
+        };
+        let what = format!("{workers} workers that read a partition each");
+        let took = wait_until(SOON, &what, || {
+            replicas() == Some(i32::from(workers)) && is_shared()
+        });
+        eprintln!("{what} after {took:.1?}");
+        assert_eq!(route.pods().len(), usize::from(workers));
+    };
+
+    route.scale(4);
+    let warning = route.wait_for("Warning", "True", "ReplicasClamped", SOON);
+    let said = "spec.replicas asks for 4 workers, and the route has 2 partitions: more workers would have nothing to \
+                do and are not started; lower spec.replicas to 2, or add partitions to the topics";
+    assert_eq!(warning.message, said);
+    route.wait_applied(SOON);
+    wait_shared(2);
+
+    // Nobody scales.
+    add_partitions(&growing.brokers.bootstrap(), &topic, 4);
+    wait_shared(4);
+    route.wait_for("Warning", "False", "Healthy", SOON);
 }

@@ -67,7 +67,7 @@ fn no_fault_of_brokers_loses_a_message() {
         "--timeout=180s",
     ]);
     plant.wait_flow("Kafka was started again");
-    // The broker saves every second what it is told; what it has told the publisher since is kept by its SIGTERM.
+    // The broker saves what it has told the publisher when it is told to end.
     kubectl(&["delete", "pod", "-n", BROKERS, "mosquitto-0"]);
     kubectl(&[
         "rollout",

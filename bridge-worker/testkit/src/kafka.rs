@@ -15,7 +15,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 pub(crate) use admin::client;
-pub use admin::{committed, partition_ends};
+pub use admin::{add_partitions, committed, partition_ends};
 pub use builder::KafkaBuilder;
 pub use consume::{Consumed, consume};
 pub(crate) use consume::{from_beginning, in_place_of};

@@ -57,7 +57,7 @@ mod writer;
 pub use check::{Findings, Verdict, check};
 pub use dialogue::{Dialogue, Heard};
 pub use forks::{no_forks, spawn};
-pub use kafka::{Consumed, Kafka, KafkaBuilder, committed, consume, partition_ends};
+pub use kafka::{Consumed, Kafka, KafkaBuilder, add_partitions, committed, consume, partition_ends};
 pub use limits::open_files;
 pub use mosquitto::{Mosquitto, MosquittoBuilder};
 pub use observer::{Observer, Records, Seen};

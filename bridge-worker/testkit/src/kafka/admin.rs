@@ -1,7 +1,7 @@
 //! Topics and readiness, through librdkafka.
 
 use crate::wait::wait_until;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -62,6 +62,24 @@ pub(super) fn delete_topic(bootstrap: &str, name: &str) {
     assert!(
         results.iter().all(Result::is_ok),
         "deleting topic {name}: {results:?}"
+    );
+}
+
+/// Adds partitions to a topic until it has so many. Works with any cluster.
+///
+/// # Panics
+/// When Kafka refuses, or does not answer within ten seconds.
+#[track_caller]
+pub fn add_partitions(bootstrap: &str, topic: &str, partitions: usize) {
+    let admin: AdminClient<DefaultClientContext> = client(bootstrap).create().expect("an admin client");
+    let options = AdminOptions::new()
+        .operation_timeout(Some(DEADLINE))
+        .request_timeout(Some(DEADLINE));
+    let wanted = NewPartitions::new(topic, partitions);
+    let results = block_on(admin.create_partitions(&[wanted], &options)).expect("Kafka to answer");
+    assert!(
+        results.iter().all(Result::is_ok),
+        "adding partitions to topic {topic}: {results:?}"
     );
 }
 
