@@ -214,9 +214,10 @@ pub(crate) fn consumer_config(
         // When others get the partitions of a process that has died.
         ("session.timeout.ms", failover.as_millis().to_string()),
         ("queued.max.messages.kbytes", FETCHED_KBYTES.into()),
-        // For each partition; a record that waits takes some 400 bytes beside its own, which the limit above does not count.
+        // Of all partitions, which share a queue; a record that waits takes some 400 bytes beside its own, which the limit above
+        // does not count.
         ("queued.min.messages", "1000".into()),
-        // How soon it is looked whether fewer are there: that many are read in this time at most.
+        // How long a partition is not asked for more once so many waited.
         ("fetch.queue.backoff.ms", "10".into()),
         ("fetch.message.max.bytes", "262144".into()),
         ("fetch.wait.max.ms", "100".into()),

@@ -220,9 +220,12 @@ impl Producer {
 
     /// Hands over a record that must be a batch of its own.
     pub(super) fn send_alone(&self, topic: &str, record: Record<'_>) -> KafkaResult<()> {
+        if self.is_paused() {
+            return Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
+        }
         match self.alone() {
-            Some(native) if !self.is_paused() => Topic::open(&native, topic)?.send(record),
-            _ => Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)),
+            Some(native) => Topic::open(&native, topic)?.send(record),
+            None => Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)),
         }
     }
 

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millrace_contract::status::{Problem, Reason};
 use rdkafka::error::RDKafkaErrorCode;
@@ -18,6 +18,8 @@ const REVIEW: Duration = Duration::from_secs(30);
 /// How often Kafka is asked while it has not answered, or a wanted topic is missing.
 const RETRY: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// A missing topic that nothing was to be written to for so long is forgotten, with what was wrong with it.
+const FORGOTTEN: Duration = Duration::from_secs(60);
 /// Batch framing and record framing that count towards `max.message.bytes`, rounded up.
 const FRAMING_BYTES: u64 = 512;
 
@@ -40,7 +42,11 @@ struct Inner {
 
 #[derive(Clone, Debug, Default)]
 struct Topic {
-    /// `None`: not asked yet.
+    /// The configuration names it: it is wanted whether something is written to it or not.
+    is_named: bool,
+    /// When something was to be written to it last, as far as it was not there.
+    asked: Option<Instant>,
+    /// `None`: Kafka has not been asked yet.
     exists: Option<bool>,
     has_existed: bool,
     max_message_bytes: Option<u64>,
@@ -48,6 +54,13 @@ struct Topic {
 }
 
 impl Topic {
+    fn named() -> Self {
+        Self {
+            is_named: true,
+            ..Self::default()
+        }
+    }
+
     fn is_missing(&self) -> bool {
         self.exists == Some(false) && !self.has_existed
     }
@@ -56,7 +69,7 @@ impl Topic {
 impl Topics {
     /// `wanted` are the topics known beforehand: looked at, and created if allowed, before the first record.
     pub(crate) fn new(wanted: impl IntoIterator<Item = String>) -> Self {
-        let topics = wanted.into_iter().map(|name| (name, Topic::default())).collect();
+        let topics = wanted.into_iter().map(|name| (name, Topic::named())).collect();
         Self {
             inner: Mutex::new(Inner { topics }),
             changed: Condvar::new(),
@@ -70,7 +83,11 @@ impl Topics {
     pub(crate) fn want(&self, topic: &str) {
         let mut inner = self.lock();
         if !inner.topics.contains_key(topic) {
-            inner.topics.insert(topic.to_owned(), Topic::default());
+            let new = Topic {
+                asked: Some(Instant::now()),
+                ..Topic::default()
+            };
+            inner.topics.insert(topic.to_owned(), new);
             self.changed.notify_one();
         }
     }
@@ -82,8 +99,11 @@ impl Topics {
         inner
             .topics
             .retain(|name, topic| !topic.is_missing() || wanted.contains(name));
+        for topic in inner.topics.values_mut() {
+            topic.is_named = false;
+        }
         for name in wanted {
-            inner.topics.entry(name).or_default();
+            inner.topics.entry(name).or_default().is_named = true;
         }
         self.any_missing
             .store(inner.topics.values().any(Topic::is_missing), Ordering::Relaxed);
@@ -92,8 +112,30 @@ impl Topics {
 
     /// Whether Kafka has said that the topic does not exist, and it cannot be created.
     pub(crate) fn is_missing(&self, topic: &str) -> bool {
-        self.any_missing.load(Ordering::Relaxed)
-            && self.lock().topics.get(topic).is_some_and(Topic::is_missing)
+        if !self.any_missing.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut inner = self.lock();
+        let missing = inner.topics.get_mut(topic).filter(|topic| topic.is_missing());
+        if let Some(topic) = missing {
+            topic.asked = Some(Instant::now());
+            return true;
+        }
+        false
+    }
+
+    /// Forgets missing topics that nobody wants any more: a device has named one once, or a lane that was about to act by
+    /// another configuration. Whether there were any.
+    fn forget(&self, now: Instant) -> bool {
+        let mut inner = self.lock();
+        let before = inner.topics.len();
+        inner.topics.retain(|_, topic| {
+            let is_asked = |asked| now.saturating_duration_since(asked) < FORGOTTEN;
+            topic.is_named || !topic.is_missing() || topic.asked.is_some_and(is_asked)
+        });
+        self.any_missing
+            .store(inner.topics.values().any(Topic::is_missing), Ordering::Relaxed);
+        inner.topics.len() < before
     }
 
     /// Whether Kafka has said before that the topic exists.
@@ -182,6 +224,10 @@ impl TopicKeeper {
 
     fn run(self) {
         while !self.topics.stop.load(Ordering::Acquire) {
+            if self.topics.forget(Instant::now()) {
+                // Whoever writes to one of them again tells of it again.
+                self.producer.forget_topics();
+            }
             // Counted before: a topic that is added during the review is looked at in the next, at once.
             let asked = self.topics.lock().topics.len();
             let settled = self.review();
@@ -231,7 +277,10 @@ impl TopicKeeper {
     /// Adds what has been learnt of a topic to what is known of it.
     fn note(&self, name: &str, topic: Topic) {
         let mut inner = self.topics.lock();
-        let known = inner.topics.entry(name.to_owned()).or_default();
+        // It may have been forgotten meanwhile.
+        let Some(known) = inner.topics.get_mut(name) else {
+            return;
+        };
         known.has_existed |= topic.exists == Some(true);
         if let (None, Some(problem)) = (&known.problem, &topic.problem) {
             tracing::warn!(reason = ?problem.reason, "{}", problem.message);
@@ -345,6 +394,36 @@ fn of_one_broker(name: &str, brokers: usize, replicas: usize, min_insync: Option
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_missing_topic_is_forgotten_when_nothing_is_written_to_it_any_more() {
+        let topics = Topics::new(["named".to_owned()]);
+        topics.want("stray");
+        topics.want("there");
+        let exists = |name: &str, exists| {
+            topics.lock().topics.get_mut(name).unwrap().exists = Some(exists);
+        };
+        exists("named", false);
+        exists("stray", false);
+        exists("there", true);
+        let begin = Instant::now();
+        let known = |after| {
+            let is_less = topics.forget(begin + after);
+            (is_less, topics.names())
+        };
+        let all = ["named", "stray", "there"].map(str::to_owned).to_vec();
+        assert_eq!(known(FORGOTTEN / 2), (false, all.clone()));
+        // Something is to be written to it: it is remembered for longer.
+        assert!(topics.is_missing("stray"));
+        assert_eq!(known(FORGOTTEN), (false, all));
+        assert_eq!(
+            known(2 * FORGOTTEN),
+            (true, ["named", "there"].map(str::to_owned).to_vec())
+        );
+        assert!(topics.is_missing("named") && !topics.is_missing("stray"));
+        topics.renew(vec!["other".into()]);
+        assert_eq!(topics.names(), ["other", "there"]);
+    }
 
     #[test]
     fn a_topic_is_unsafe_that_confirms_what_one_broker_has_where_there_are_three() {
