@@ -805,6 +805,8 @@ fn what_the_broker_takes_less_of_is_said_for_as_long_as_it_is_asked() {
     let (broker, kafka) = parts();
     let mut document = document(&broker, &kafka);
     document.live.publishing.retain = true;
+    // Nothing else wakes the connection.
+    document.settings.broker.keep_alive_seconds = 600;
     kafka.write("commands", 0, &[command("a", "1")]);
     let delivery = Running::operated(&document);
     let less = Properties::new()

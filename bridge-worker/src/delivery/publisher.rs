@@ -52,6 +52,8 @@ struct Runner {
     /// The next connection begins a new session: what the one of an earlier process has unfinished is none of this one's.
     begins: bool,
     attempts: Attempts,
+    /// The revision of the configuration that was compared with what the broker of this connection takes.
+    judged: Option<u64>,
     /// The revision of the credentials that the connection was made with.
     login: u64,
     /// How often the connection was to have been made again by then.
@@ -75,6 +77,7 @@ impl Publisher {
             drain_until: None,
             begins: true,
             attempts: Attempts::new(self.plan.protocol),
+            judged: None,
             login: 0,
             again: 0,
             outdated: None,
@@ -87,6 +90,7 @@ impl Publisher {
             let mut view = shared.view();
             view.connection.state = ConnectionState::Down;
             view.broker = None;
+            view.shortfalls.clear();
         }
         shared.part();
     }

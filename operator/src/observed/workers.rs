@@ -2,7 +2,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use millrace_contract::status::RouteStatus;
+use millrace_contract::status::{DeliveryStatus, PartitionStatus, RouteStatus};
 use millrace_contract::survey::Surveyed;
 
 /// What a worker said last.
@@ -178,12 +178,6 @@ fn is_news(old: &RouteStatus, new: &RouteStatus) -> bool {
             .map(|lane| (lane.lane, lane.state))
             .collect::<Vec<_>>()
     };
-    let partitions = |status: &RouteStatus| {
-        let delivery = status.delivery.as_ref()?;
-        let held = delivery.partitions.iter();
-        let held: Vec<_> = held.map(|held| (held.topic.clone(), held.partition)).collect();
-        Some((delivery.partitions_in_all, held))
-    };
     old.phase != new.phase
         || old.ready != new.ready
         || old.generation != new.generation
@@ -193,8 +187,21 @@ fn is_news(old: &RouteStatus, new: &RouteStatus) -> bool {
         || old.credentials_refused != new.credentials_refused
         || old.credentials_taken_over != new.credentials_taken_over
         || lanes(old) != lanes(new)
-        || partitions(old) != partitions(new)
+        || reads_others(old.delivery.as_ref(), new.delivery.as_ref())
         || old.survey.as_ref().map(without_counts) != new.survey.as_ref().map(without_counts)
+}
+
+/// Whether it reads other partitions, or there are more or fewer in all.
+fn reads_others(old: Option<&DeliveryStatus>, new: Option<&DeliveryStatus>) -> bool {
+    let (Some(old), Some(new)) = (old, new) else {
+        return old.is_some() != new.is_some();
+    };
+    let same = |(old, new): (&PartitionStatus, &PartitionStatus)| {
+        old.partition == new.partition && old.topic == new.topic
+    };
+    old.partitions_in_all != new.partitions_in_all
+        || old.partitions.len() != new.partitions.len()
+        || !old.partitions.iter().zip(&new.partitions).all(same)
 }
 
 /// What was seen of Kafka, but for rates and lags: those are news only where something follows from them.
@@ -216,7 +223,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use millrace_contract::status::{ConnectionStatus, DeliveryStatus, Ledger, PartitionStatus};
+    use millrace_contract::status::{ConnectionStatus, Ledger};
 
     use super::*;
 

@@ -29,12 +29,8 @@ impl Runner {
         if self.window.is_waiting() {
             self.retry_at.get_or_insert_with(Instant::now);
         }
-        let mut judged = None;
+        self.judged = None;
         loop {
-            if judged.replace(self.live.revision) != Some(self.live.revision) {
-                let shortfalls = publishing_shortfalls(granted, self.live.qos, self.live.retain);
-                self.task.shared.view().falls_short(shortfalls);
-            }
             match self.turn(&mut connection, granted).await {
                 Ok(None) => {}
                 Ok(Some(goodbye)) => {
@@ -60,6 +56,7 @@ impl Runner {
     ) -> Result<Option<Goodbye>, Ended> {
         self.take_steps();
         self.take_orders();
+        self.judge(granted);
         let at = self.take_reports();
         let read = self.answers(connection)?;
         if self.has_stopped() {
@@ -114,6 +111,15 @@ impl Runner {
             () = sleep_until(next.max(at + Duration::from_millis(1)).into()) => {}
         }
         Ok(None)
+    }
+
+    /// Says what the broker takes less of than is published.
+    fn judge(&mut self, granted: &Granted) {
+        let live = &self.live;
+        if self.judged.replace(live.revision) != Some(live.revision) {
+            let shortfalls = publishing_shortfalls(granted, live.qos, live.retain);
+            self.task.shared.view().falls_short(shortfalls);
+        }
     }
 
     /// Whether the connection is to be made again, with credentials that have changed or to an earlier url: once nothing is
