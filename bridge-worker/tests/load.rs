@@ -13,6 +13,8 @@ use millrace_testkit::{ScriptedBroker, wait_until};
 const MILLICORES: u32 = 200;
 /// The load is taken over ten seconds, and measured once a second.
 const WINDOW: Duration = Duration::from_secs(12);
+/// A changed rate has settled by then.
+const SETTLES: Duration = Duration::from_secs(2);
 /// How often it is asked for: the question costs CPU as well.
 const PACE: Duration = Duration::from_millis(500);
 /// Rates that stay well below what a core does, in messages per second. Far apart: a message costs more at a low rate, where
@@ -42,8 +44,8 @@ fn load_when(worker: &WorkerProcess, what: &str, until: impl Fn(f64, Duration) -
 /// What the process takes of the CPU that is requested, by the system's word, while its load is asked for; and the load.
 #[track_caller]
 fn measured(worker: &WorkerProcess) -> (f64, f64) {
-    // What was before is out of the window then.
-    load_when(worker, "the window to begin", |_, lasted| lasted >= WINDOW);
+    // What was before is out of the load's own ten seconds at the end.
+    load_when(worker, "the rate to settle", |_, lasted| lasted >= SETTLES);
     let (start, before) = (Instant::now(), worker.usage().cpu_micros);
     let load = load_when(worker, "the window to end", |_, lasted| lasted >= WINDOW);
     let used = (worker.usage().cpu_micros - before) as f64 / 1e6;

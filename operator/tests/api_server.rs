@@ -19,7 +19,7 @@ mod scenes {
     mod many_routes;
     mod sequences;
 
-    /// Each scene has the machine for itself.
+    /// Each scene that measures something has the machine for itself.
     static STAGE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
     /// Whether the long form is asked for.

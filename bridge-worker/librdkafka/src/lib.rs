@@ -3,8 +3,10 @@
 mod bearer;
 pub mod groups;
 mod headers;
+mod mock;
 mod topic;
 
 pub use bearer::set_token;
 pub use headers::headers;
+pub use mock::group_delay;
 pub use topic::{HeaderList, Record, Topic};

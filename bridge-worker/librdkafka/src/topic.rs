@@ -31,7 +31,7 @@ pub struct Record<'a> {
     pub key: Option<&'a [u8]>,
     /// What is in it.
     pub value: &'a [u8],
-    /// Milliseconds since the epoch.
+    /// Milliseconds since the epoch; 0 is now.
     pub timestamp_ms: i64,
     /// Comes back with its delivery report.
     pub opaque: usize,

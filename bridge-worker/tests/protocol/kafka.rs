@@ -1,7 +1,9 @@
 //! librdkafka's MockCluster, with the faults the tests need.
 
 use std::cell::RefCell;
+use std::time::Duration;
 
+use millrace_librdkafka::group_delay;
 use millrace_testkit::{Consumed, consume, no_forks};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -29,11 +31,12 @@ pub(crate) struct Written<'a> {
 
 /// A Kafka in this process. Keeps 5 MiB and 100,000 records per partition.
 pub(crate) struct MockKafka {
-    cluster: MockCluster<'static, DefaultProducerContext>,
     bootstrap: String,
     watcher: BaseConsumer,
     /// Each with its number of partitions.
     topics: RefCell<Vec<(String, i32)>>,
+    /// The brokers are there for as long as this client, which does nothing else.
+    owner: BaseProducer,
 }
 
 impl MockKafka {
@@ -49,24 +52,37 @@ impl MockKafka {
     /// So many brokers and no topic. They speak no version of Produce and Fetch in which a broker that leads a partition
     /// no more says who does: where nobody leads, MockCluster reads that name through a null pointer.
     pub(crate) fn brokers(count: i32) -> Self {
-        let cluster = MockCluster::new(count).expect("a mock cluster");
+        let owner: BaseProducer = ClientConfig::new()
+            .set("test.mock.num.brokers", count.to_string())
+            // The brokers listen at addresses of IPv4: it never reaches them.
+            .set("broker.address.family", "v6")
+            .set("log_level", "0")
+            .create()
+            .expect("a mock cluster");
+        assert!(group_delay(owner.client(), Duration::ZERO));
+        let cluster = owner.client().mock_cluster().expect("a mock cluster");
         for (api, version) in [(Api::Produce, 9), (Api::Fetch, 11)] {
             cluster
                 .apiversion(api, Some(0), Some(version))
                 .expect("an older version");
         }
         let bootstrap = cluster.bootstrap_servers();
+        drop(cluster);
         let watcher = ClientConfig::new()
             .set("bootstrap.servers", &bootstrap)
             .set("reconnect.backoff.max.ms", "100")
             .create()
             .expect("a consumer");
         Self {
-            cluster,
             bootstrap,
             watcher,
             topics: RefCell::default(),
+            owner,
         }
+    }
+
+    fn cluster(&self) -> MockCluster<'_, DefaultProducerContext> {
+        self.owner.client().mock_cluster().expect("a mock cluster")
     }
 
     pub(crate) fn bootstrap(&self) -> &str {
@@ -75,7 +91,7 @@ impl MockKafka {
 
     /// Adds a topic.
     pub(crate) fn topic(&self, name: &str, partitions: i32) {
-        self.cluster
+        self.cluster()
             .create_topic(name, partitions, 1)
             .expect("a new topic");
         self.topics.borrow_mut().push((name.to_owned(), partitions));
@@ -113,7 +129,7 @@ impl MockKafka {
 
     /// Makes a broker the leader of a partition, or leaves the partition without one.
     pub(crate) fn lead(&self, topic: &str, partition: i32, broker: Option<i32>) {
-        self.cluster
+        self.cluster()
             .partition_leader(topic, partition, broker)
             .expect("a partition");
     }
@@ -125,22 +141,22 @@ impl MockKafka {
 
     /// The answers to the next requests of a kind, in order.
     pub(crate) fn answer(&self, api: Api, codes: &[Code]) {
-        self.cluster.request_errors(api, codes);
+        self.cluster().request_errors(api, codes);
     }
 
     /// Forgets what is left of [`MockKafka::answer`].
     pub(crate) fn answer_as_usual(&self, api: Api) {
-        self.cluster.clear_request_errors(api);
+        self.cluster().clear_request_errors(api);
     }
 
     /// What metadata says of a topic from now on.
     pub(crate) fn topic_error(&self, topic: &str, code: Code) {
-        self.cluster.topic_error(topic, code).expect("a topic's name");
+        self.cluster().topic_error(topic, code).expect("a topic's name");
     }
 
     /// The broker answers so much later.
-    pub(crate) fn slow(&self, broker: i32, delay: std::time::Duration) {
-        self.cluster
+    pub(crate) fn slow(&self, broker: i32, delay: Duration) {
+        self.cluster()
             .broker_round_trip_time(broker, delay)
             .expect("a broker");
     }
@@ -149,12 +165,12 @@ impl MockKafka {
     pub(crate) fn go_away(&self) {
         // It takes its ports again, and ends this process when it cannot.
         let _no_copy = no_forks();
-        self.cluster.broker_down(-1).expect("brokers");
+        self.cluster().broker_down(-1).expect("brokers");
     }
 
     /// Ends [`MockKafka::go_away`].
     pub(crate) fn come_back(&self) {
-        self.cluster.broker_up(-1).expect("brokers");
+        self.cluster().broker_up(-1).expect("brokers");
     }
 
     /// Writes records into a partition, in their order: key, value and headers of each.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use millrace_testkit::wait_until;
 
-use super::STAGE;
 use crate::real::{Cluster, User, kubectl};
 
 const DEFINITIONS: &str = "../crds";
@@ -21,7 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_definitions_are_applied_by_kubectl_and_every_kind_is_explained() {
-    let _stage = STAGE.lock().await;
     let cluster = Cluster::start().await;
     let kubeconfig = cluster.kubeconfig(User::Admin);
     let told = tokio::task::spawn_blocking(move || {

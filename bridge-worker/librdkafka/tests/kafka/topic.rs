@@ -1,6 +1,7 @@
 //! Records by topic, against a real Kafka.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::ffi::CString;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -48,31 +49,23 @@ fn record(value: &[u8], opaque: usize) -> Record<'_> {
     }
 }
 
-fn read(bootstrap: &str, topic: &str, count: usize) -> Vec<OwnedMessage> {
+/// A record's headers, and the record.
+type Read = (Vec<(CString, Option<Vec<u8>>)>, OwnedMessage);
+
+fn read(bootstrap: &str, topic: &str, count: usize) -> Vec<Read> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap).set("group.id", topic);
     let consumer: BaseConsumer = config.create().unwrap();
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
     consumer.assign(&list).unwrap();
-    let mut read = Vec::new();
+    let mut read: Vec<Read> = Vec::new();
     wait_until(DEADLINE, "all records are read", || {
         if let Some(message) = consumer.poll(Duration::from_millis(100)) {
             let message = message.unwrap();
-            if read.is_empty() {
-                let headers: Vec<_> = headers(&message)
-                    .map(|(name, value)| (name.to_owned(), value.map(<[u8]>::to_vec)))
-                    .collect();
-                assert_eq!(
-                    headers,
-                    [
-                        (c"site".to_owned(), Some(b"A1".to_vec())),
-                        (c"site".to_owned(), Some(vec![0, 0xff])),
-                        (c"empty".to_owned(), Some(Vec::new()))
-                    ]
-                );
-            }
-            read.push(message.detach());
+            let with = headers(&message);
+            let with = with.map(|(name, value)| (name.to_owned(), value.map(<[u8]>::to_vec)));
+            read.push((with.collect(), message.detach()));
         }
         read.len() == count
     });
@@ -106,9 +99,16 @@ fn records_come_as_they_were_sent_and_are_reported() {
         *producer.context().0.lock().unwrap() == [7, usize::MAX, 9]
     });
     let read = read(&kafka.bootstrap(), &topic, 3);
+    let with: Vec<_> = read.iter().map(|(headers, _)| headers.clone()).collect();
+    let all = vec![
+        (c"site".to_owned(), Some(b"A1".to_vec())),
+        (c"site".to_owned(), Some(vec![0, 0xff])),
+        (c"empty".to_owned(), Some(Vec::new())),
+    ];
+    assert_eq!(with, [all, Vec::new(), Vec::new()]);
     let parts: Vec<_> = read
         .iter()
-        .map(|message| (message.key(), message.payload()))
+        .map(|(_, message)| (message.key(), message.payload()))
         .collect();
     assert_eq!(
         parts,
@@ -120,7 +120,7 @@ fn records_come_as_they_were_sent_and_are_reported() {
     );
     assert!(
         read.iter()
-            .all(|message| message.timestamp() == Timestamp::CreateTime(1_000))
+            .all(|(_, message)| message.timestamp() == Timestamp::CreateTime(1_000))
     );
 }
 

@@ -1,0 +1,5 @@
+//! What rdkafka does not wrap, against a real Kafka.
+
+mod groups;
+mod headers;
+mod topic;
