@@ -1,8 +1,10 @@
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 
 use millrace_testkit::wait_until;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::{Builder, Runtime};
 
 use crate::kubectl::{kubectl, kubectl_with};
 
@@ -11,8 +13,8 @@ use crate::kubectl::{kubectl, kubectl_with};
 #[derive(Debug)]
 pub struct Forward {
     port: u16,
-    /// One thread for all connections: one for each would be woken for every message.
-    _runtime: Runtime,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Forward {
@@ -36,22 +38,26 @@ spec: {{type: NodePort, selector: {{app: {app}}}, ports: [{{port: {remote}}}]}}
         let address: IpAddr = address.trim().parse().expect("the address of a node");
         let to = SocketAddr::new(address, port.trim().parse().expect("a port"));
         wait_until(crate::SOON, &format!("a way to {app}"), || {
-            std::net::TcpStream::connect(to).is_ok()
+            TcpStream::connect(to).is_ok()
         });
-        let mut runtime = Builder::new_multi_thread();
-        let runtime = runtime.worker_threads(1).enable_io().build();
-        let runtime = runtime.expect("a thread");
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, local));
-        let listener = runtime.block_on(listener).expect("a free port");
-        runtime.spawn(async move {
-            while let Ok((from, _)) = listener.accept().await {
-                // Where nobody listens now, the client is told so by the end of its connection.
-                tokio::spawn(join(from, to));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, local)).expect("a free port");
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = thread::spawn({
+            let stop = Arc::clone(&stop);
+            move || {
+                for from in listener.incoming().map_while(Result::ok) {
+                    if stop.load(Ordering::Acquire) {
+                        return;
+                    }
+                    // Where nobody listens now, the client is told so by the end of its connection.
+                    thread::spawn(move || join(&from, to).ok());
+                }
             }
         });
         Self {
             port: local,
-            _runtime: runtime,
+            stop,
+            thread: Some(thread),
         }
     }
 
@@ -61,12 +67,34 @@ spec: {{type: NodePort, selector: {{app: {app}}}, ports: [{{port: {remote}}}]}}
     }
 }
 
+impl Drop for Forward {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        // It waits for a connection.
+        TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok();
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
 /// Copies both ways until both have ended.
-async fn join(mut from: TcpStream, to: SocketAddr) -> std::io::Result<()> {
-    let mut to = TcpStream::connect(to).await?;
-    for stream in [&from, &to] {
+fn join(from: &TcpStream, to: SocketAddr) -> io::Result<()> {
+    let to = TcpStream::connect(to)?;
+    for stream in [from, &to] {
         stream.set_nodelay(true)?;
     }
-    tokio::io::copy_bidirectional(&mut from, &mut to).await?;
+    thread::scope(|scope| {
+        scope.spawn(|| copy(from, &to));
+        copy(&to, from);
+    });
     Ok(())
+}
+
+/// Copies until the end, and passes that on.
+fn copy(mut from: &TcpStream, mut to: &TcpStream) {
+    // An end is an end, whatever the cause.
+    io::copy(&mut from, &mut to).ok();
+    to.shutdown(Shutdown::Write).ok();
+    from.shutdown(Shutdown::Read).ok();
 }

@@ -217,6 +217,8 @@ impl Shared {
             view.stopped = Some(stop);
         }
         self.stopped.store(true, Ordering::Release);
+        // Who publishes may be waiting for the broker.
+        self.yielding.notify_one();
     }
 
     /// Whether a record has stopped the route for good.
