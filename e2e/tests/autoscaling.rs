@@ -197,8 +197,8 @@ struct Sizes {
 
 impl Sizes {
     /// The target for which both loads are far from where one worker more or less would do. An autoscaler leaves a number as
-    /// it is that misses the target by a tenth, and loads are measured to a tenth. A load falls by up to a third while fewer
-    /// workers have it, or the machine is busy with the other route: threads are woken for several messages at once then.
+    /// it is that misses the target by a tenth, and loads are measured to a tenth. The low one falls by up to a third while
+    /// the machine is busy with the other route: threads are woken for several messages at once then.
     fn for_loads(low: f64, high: f64) -> Self {
         let sizes = |most: u8| {
             let target = high / (f64::from(most) - 0.5);
@@ -214,15 +214,15 @@ impl Sizes {
             };
             let wanted = low / target;
             let margin = f64::min(wanted.fract(), 1.0 - wanted.fract()) / wanted;
-            let [few, many] = [low, high].map(|load| *for_load(load * 0.65).start()..=*for_load(load).end());
-            (margin, target, few, many)
+            let few = *for_load(low * 0.65).start()..=*for_load(low).end();
+            (margin, target, few, for_load(high))
         };
-        let sizes = (4..=7).map(sizes);
-        let apart = sizes.filter(|(margin, _, few, many)| *margin > 0.1 && few.end() < many.start());
-        let best = apart.max_by(|one, other| one.0.total_cmp(&other.0));
-        let Some((_, target, few, many)) = best else {
-            panic!("no target tells loads of {low:.2} and {high:.2} apart");
-        };
+        let best = (4..=7).map(sizes).max_by(|one, other| one.0.total_cmp(&other.0));
+        let (margin, target, few, many) = best.unwrap();
+        assert!(
+            margin > 0.1 && few.end() < many.start(),
+            "no target tells loads of {low:.2} and {high:.2} apart"
+        );
         Self { target, few, many }
     }
 }

@@ -15,6 +15,9 @@ pub(crate) const USER_PREFIX: &str = "mqtt.user.";
 /// How often a message has gone from Kafka to MQTT, in headers of records and in user properties of messages.
 const HOPS_HEADER: &str = "millrace.hops";
 pub(crate) const HOPS_PROPERTY: &str = "millrace-hops";
+/// Why a route has neither of them of its own.
+pub(crate) const HOPS_ARE_OURS: &str =
+    "Millrace itself says in it how often the message has come from Kafka; choose another name";
 /// More often than any message has a reason to.
 pub(crate) const MAX_HOPS: u32 = 8;
 
@@ -67,10 +70,7 @@ pub(crate) fn check(
             ));
         }
         if header == HOPS_HEADER {
-            errors.push(MappingError::new(
-                Part::Header(header.clone()),
-                "Millrace itself says in it how often the message has come from Kafka; choose another name",
-            ));
+            errors.push(MappingError::new(Part::Header(header.clone()), HOPS_ARE_OURS));
         }
         let clashes = |what: &&Propagate| match what {
             Propagate::UserProperties => header.starts_with(USER_PREFIX),

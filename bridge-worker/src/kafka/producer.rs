@@ -218,11 +218,8 @@ impl Producer {
         }
     }
 
-    /// Hands over a record that must be a batch of its own.
+    /// Hands over a record that must be a batch of its own. The producer for those is not replaced by another.
     pub(super) fn send_alone(&self, topic: &str, record: Record<'_>) -> KafkaResult<()> {
-        if self.is_paused() {
-            return Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
-        }
         match self.alone() {
             Some(native) => Topic::open(&native, topic)?.send(record),
             None => Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)),

@@ -105,8 +105,7 @@ impl Topics {
         for name in wanted {
             inner.topics.entry(name).or_default().is_named = true;
         }
-        self.any_missing
-            .store(inner.topics.values().any(Topic::is_missing), Ordering::Relaxed);
+        self.note_missing(&inner);
         self.changed.notify_one();
     }
 
@@ -133,8 +132,7 @@ impl Topics {
             let is_asked = |asked| now.saturating_duration_since(asked) < FORGOTTEN;
             topic.is_named || !topic.is_missing() || topic.asked.is_some_and(is_asked)
         });
-        self.any_missing
-            .store(inner.topics.values().any(Topic::is_missing), Ordering::Relaxed);
+        self.note_missing(&inner);
         inner.topics.len() < before
     }
 
@@ -185,6 +183,12 @@ impl Topics {
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         self.changed.notify_all();
+    }
+
+    /// To be called after any change of the table.
+    fn note_missing(&self, inner: &Inner) {
+        let any = inner.topics.values().any(Topic::is_missing);
+        self.any_missing.store(any, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -288,8 +292,7 @@ impl TopicKeeper {
         known.exists = topic.exists.or(known.exists);
         known.max_message_bytes = topic.max_message_bytes.or(known.max_message_bytes);
         known.problem = topic.problem;
-        let any_missing = inner.topics.values().any(Topic::is_missing);
-        self.topics.any_missing.store(any_missing, Ordering::Relaxed);
+        self.topics.note_missing(&inner);
         let smallest = inner
             .topics
             .values()

@@ -7,7 +7,7 @@ use crate::compiler::Compiler;
 use crate::error::{MappingError, Part};
 use crate::expression::{Known, Subject};
 use crate::filter::Filter;
-use crate::headers::HOPS_PROPERTY;
+use crate::headers::{HOPS_ARE_OURS, HOPS_PROPERTY};
 use crate::mqtt_topic::{MqttTopicError, check_mqtt_topic};
 use crate::template::{Segment, Template};
 
@@ -52,10 +52,7 @@ pub(super) fn compile(
                         return None;
                     }
                     if name == HOPS_PROPERTY {
-                        compiler.error(
-                            part,
-                            "Millrace itself says in it how often the message has come from Kafka; choose another name",
-                        );
+                        compiler.error(part, HOPS_ARE_OURS);
                         return None;
                     }
                     let (renderer, _) = compiler.template(text, &part)?;
