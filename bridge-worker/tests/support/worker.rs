@@ -114,6 +114,18 @@ impl Worker {
         self.process.take().expect("a running worker").kill();
     }
 
+    /// SIGSTOP.
+    #[track_caller]
+    pub fn pause(&mut self) {
+        self.process.as_mut().expect("a running worker").pause();
+    }
+
+    /// Lets it go on after [`Worker::pause`].
+    #[track_caller]
+    pub fn resume(&mut self) {
+        self.process.as_mut().expect("a running worker").resume();
+    }
+
     /// SIGTERM, and waits for the end, which must be one with nothing in flight. Returns the ledger it ended with.
     #[track_caller]
     pub fn terminate(&mut self) -> Ledger {
