@@ -5,7 +5,7 @@ CARGO ?= cargo
 # compiled for tests are not compiled again.
 IMAGE_TARGETS ?= --bins
 # Tests in a cluster that take minutes: `make e2e-full` alone runs them.
-LONG = answers_reach topics_grow every_step autoscalers_give twenty_times of_a_share_group no_fault_of_nodes operator_that_is_away another_image no_secret_value
+LONG = answers_reach topics_grow every_step twenty_times of_a_share_group no_fault_of_nodes operator_that_is_away another_image no_secret_value
 
 .PHONY: help
 help: ## this list
@@ -46,7 +46,7 @@ bench-quick: test-deps ## the same in about 2 minutes, one run each
 
 .PHONY: campaign
 campaign: test-deps ## the long forms of the fault tests and of rotation, about three quarters of an hour
-	MILLRACE_CAMPAIGN=long $(CARGO) test --release -p bridge-worker --test faults --test outage --test delivery_faults --test rotation -- --include-ignored
+	MILLRACE_CAMPAIGN=long $(CARGO) test --release -p bridge-worker --test brokers --test outage --test rotation -- --include-ignored
 
 .PHONY: campaign-api
 campaign-api: test-deps ## 500 routes, 10,000 sequences and a kill after every write, against a real API server

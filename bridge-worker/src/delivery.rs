@@ -126,7 +126,12 @@ impl Delivery {
             pending: Mutex::default(),
         };
         let topics = Arc::new(Topics::new(live.dead_letter_topic.clone()));
-        let (letters, producer) = letters(&client, &topics)?;
+        // The topic says how large a record may be that could not be delivered.
+        let of_letters = ClientSettings {
+            max_message_bytes: u64::from(u32::MAX),
+            ..client.clone()
+        };
+        let (letters, producer) = letters(&of_letters, &topics)?;
         let of_producer = client_config(&client, MAX_BATCH_BYTES, true)?;
         let policies = config::topic_policies(&document.settings.sink)?;
         let maker = Arc::new(TopicMaker::new(

@@ -8,15 +8,16 @@ const IN_A_CLUSTER: &str = "#[ignore = \"needs a cluster: make e2e-full\"]\n";
 fn every_test_the_guarantees_name_exists() {
     let root = Path::new(".");
     let page = std::fs::read_to_string(root.join("../docs/guarantees.md")).unwrap();
-    // `file::test`, between backticks.
+    // `file::test` or `folder::file::test`, between backticks.
     let named: Vec<_> = page
         .split('`')
         .skip(1)
         .step_by(2)
-        .filter_map(|code| code.split_once("::"))
+        .filter_map(|code| code.rsplit_once("::"))
         .collect();
     assert!(named.len() >= 20, "{named:?}");
     for (file, test) in named {
+        let file = file.replace("::", "/");
         let exists = ["tests", "../e2e/tests"].iter().any(|folder| {
             let source =
                 std::fs::read_to_string(root.join(format!("{folder}/{file}.rs"))).unwrap_or_default();
@@ -27,7 +28,7 @@ fn every_test_the_guarantees_name_exists() {
         });
         assert!(
             exists,
-            "docs/guarantees.md names {file}::{test}, which does not exist"
+            "docs/guarantees.md names {test} in {file}.rs, which does not exist"
         );
     }
 }

@@ -1,6 +1,5 @@
 //! The load that autoscalers act by is the CPU time that the process takes, of what its pod requests.
 
-#[path = "protocol/harness.rs"]
 mod harness;
 
 use std::time::{Duration, Instant};

@@ -1,6 +1,5 @@
 //! Messages that cannot be delivered: the others do not notice, and a route that is to stop loses nothing.
 
-#[path = "protocol/harness.rs"]
 mod harness;
 
 use std::time::Duration;

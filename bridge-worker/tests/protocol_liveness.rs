@@ -1,6 +1,5 @@
 //! A connection lives while Kafka is away, dies when the broker is silent or does not read, and ends in order.
 
-#[path = "protocol/harness.rs"]
 mod harness;
 
 use std::collections::BTreeSet;

@@ -1,6 +1,5 @@
 //! A configuration that changes again and again under traffic of a real broker loses nothing and writes nothing twice.
 
-#[path = "protocol/harness.rs"]
 mod harness;
 
 use std::collections::BTreeSet;

@@ -3,9 +3,8 @@
 //!
 //! `MILLRACE_CAMPAIGN=long` (`make campaign`) takes a quarter of an hour; without it two rounds.
 
-#[path = "protocol/bearer.rs"]
+#[path = "harness/bearer.rs"]
 mod bearer;
-#[path = "protocol/harness.rs"]
 mod harness;
 
 use std::path::{Path, PathBuf};

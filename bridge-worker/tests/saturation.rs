@@ -2,7 +2,6 @@
 //! set it, and a Kafka that is slower than MQTT. It is said when it has lasted and taken back when it is over, and
 //! nothing is said of publishers that no limit holds.
 
-#[path = "protocol/harness.rs"]
 mod harness;
 
 use std::path::PathBuf;

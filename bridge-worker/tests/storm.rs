@@ -1,7 +1,6 @@
 //! A thousand lanes lose their connections at one moment, and all is well within seconds: they come back spread over a
 //! second, so that the broker is not asked for all the handshakes at once.
 
-#[path = "protocol/harness.rs"]
 mod harness;
 
 use std::net::SocketAddr;

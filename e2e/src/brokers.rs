@@ -1,8 +1,8 @@
-use millrace_testkit::Port;
+use std::net::SocketAddr;
 
-use crate::forward::Forward;
-use crate::kubectl::kubectl;
+use crate::kubectl::{kubectl, kubectl_with};
 use crate::namespace::restrict;
+use crate::outside::{manifests_with, node_port, wait_listens};
 
 /// The namespace of the brokers, which all tests use.
 pub const BROKERS: &str = "e2e-brokers";
@@ -39,8 +39,8 @@ impl Mqtt {
 #[derive(Debug)]
 pub struct Brokers {
     server: Mqtt,
-    mqtt: Forward,
-    kafka: Forward,
+    mqtt: SocketAddr,
+    kafka: SocketAddr,
 }
 
 impl Brokers {
@@ -52,20 +52,23 @@ impl Brokers {
     /// Starts an MQTT broker and Kafka, unless they run.
     pub fn start_with(server: Mqtt) -> Self {
         restrict(BROKERS);
+        let mqtt = node_port(BROKERS, server.name(), 1883);
+        let kafka = node_port(BROKERS, "kafka", 9094);
         // Kafka's manifests are beside those of mosquitto.
         for folder in [Mqtt::Mosquitto.manifests(), server.manifests()] {
-            kubectl(&["apply", "-n", BROKERS, "-f", folder]);
+            kubectl_with(
+                &["apply", "-n", BROKERS, "-f", "-"],
+                &manifests_with(folder, kafka),
+            );
         }
         for set in [server.name(), "kafka"] {
             let set = format!("statefulset/{set}");
             kubectl(&["rollout", "status", "-n", BROKERS, &set, "--timeout=180s"]);
         }
-        Self {
-            server,
-            mqtt: Forward::start(BROKERS, server.name(), Port::free().number(), 1883),
-            // The address that Kafka tells clients outside.
-            kafka: Forward::start(BROKERS, "kafka", 9094, 9094),
+        for address in [mqtt, kafka] {
+            wait_listens(address);
         }
+        Self { server, mqtt, kafka }
     }
 
     /// Which MQTT broker it is.
@@ -73,14 +76,14 @@ impl Brokers {
         self.server
     }
 
-    /// The port of this machine that leads to the MQTT broker.
-    pub fn mqtt_port(&self) -> u16 {
-        self.mqtt.port()
+    /// The MQTT broker, for clients on this machine.
+    pub fn mqtt(&self) -> SocketAddr {
+        self.mqtt
     }
 
     /// Kafka, for clients on this machine.
     pub fn bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.kafka.port())
+        self.kafka.to_string()
     }
 
     /// How many sessions the MQTT broker has, whoever's they are. None if it does not count them at once: mosquitto does

@@ -10,9 +10,9 @@
 )]
 
 mod brokers;
-mod forward;
 mod kubectl;
 mod namespace;
+mod outside;
 mod pauses;
 mod plant;
 mod release;
@@ -22,9 +22,9 @@ mod sight;
 mod workers;
 
 pub use brokers::{BROKERS, Brokers, Mqtt};
-pub use forward::Forward;
 pub use kubectl::{get, kubectl, kubectl_with, try_kubectl, try_kubectl_with};
 pub use namespace::{Namespace, restrict};
+pub use outside::{manifests_with, node_port, wait_listens};
 pub use pauses::pauses;
 pub use plant::{Plant, RATE, login};
 pub use release::{OperatorAway, Release, SYSTEM, helm};

@@ -53,7 +53,7 @@ impl Plant {
         namespace.apply(&manifests.yaml());
         RouteHandle::new(&namespace, name).wait_ready();
         let observer = Observer::start(&brokers.bootstrap(), &[&manifests.topic]);
-        let publisher = Publisher::builder(brokers.mqtt_port())
+        let publisher = Publisher::builder(brokers.mqtt())
             .qos(1)
             .keys(100)
             .rate(rate)
@@ -174,7 +174,7 @@ impl Plant {
     /// Kafka.
     pub fn pass_one(&mut self, topic: &str) {
         let topic = topic.to_owned();
-        let one = Publisher::builder(self.brokers.mqtt_port())
+        let one = Publisher::builder(self.brokers.mqtt())
             .keys(1)
             .messages(1)
             .topic_of(move |_| topic.clone())

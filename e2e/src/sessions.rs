@@ -1,25 +1,25 @@
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// Whether a broker has a session of a client id. Ask only about sessions that nobody uses. Asking makes one where there
 /// is none, so that is taken away again.
-pub fn has_session(port: u16, client_id: &str) -> bool {
-    let was_there = connect(port, client_id, false);
+pub fn has_session(broker: SocketAddr, client_id: &str) -> bool {
+    let was_there = connect(broker, client_id, false);
     if !was_there {
-        end_session(port, client_id);
+        end_session(broker, client_id);
     }
     was_there
 }
 
 /// Ends a session with all that the broker holds for it, as a client does that wants none.
-pub fn end_session(port: u16, client_id: &str) {
-    connect(port, client_id, true);
+pub fn end_session(broker: SocketAddr, client_id: &str) {
+    connect(broker, client_id, true);
 }
 
 /// Connects with MQTT 3.1.1, disconnects, and returns whether the session was present [MQTT-3.2.2-2].
-fn connect(port: u16, client_id: &str, clean: bool) -> bool {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection to the broker");
+fn connect(broker: SocketAddr, client_id: &str, clean: bool) -> bool {
+    let mut stream = TcpStream::connect(broker).expect("a connection to the broker");
     stream
         .set_read_timeout(Some(Duration::from_secs(10)))
         .expect("a socket");

@@ -37,7 +37,7 @@ fn routes_outlive_the_chart_and_another_release_takes_them_over() {
     };
     let before = uids();
     let observer = Observer::start(&brokers.bootstrap(), &[&manifests.topic]);
-    let publisher = Publisher::builder(brokers.mqtt_port())
+    let publisher = Publisher::builder(brokers.mqtt())
         .qos(1)
         .keys(10)
         .rate(200.0)

@@ -3,15 +3,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use millrace_contract::status::{RouteStatus, Status};
 use millrace_e2e::{
-    Forward, Namespace, RouteHandle, SOON, all_that_is_seen, kubectl, sightings, try_kubectl,
+    Namespace, RouteHandle, SOON, all_that_is_seen, kubectl, manifests_with, node_port, sightings,
+    try_kubectl, wait_listens,
 };
-use millrace_testkit::{Authority, Issued, Observer, Port, Publisher, check, now_micros, wait_until};
+use millrace_testkit::{Authority, Issued, Observer, Publisher, check, now_micros, wait_until};
 use serde_json::{Value, json};
 
 const PASSWORD: &str = "canary-of-a-scram-password";
@@ -25,6 +27,9 @@ const MOUNTED: Duration = Duration::from_secs(240);
 struct Site {
     namespace: Namespace,
     authority: Authority,
+    /// For clients on this machine.
+    mosquitto: SocketAddr,
+    kafka: SocketAddr,
 }
 
 fn secret(name: &str, data: &Value) -> String {
@@ -42,9 +47,13 @@ fn text(path: &Path) -> String {
 impl Site {
     fn start() -> Self {
         let namespace = Namespace::create("e2e-encrypted");
+        let [mosquitto, kafka] =
+            [("mosquitto", 1883), ("kafka", 9094)].map(|(app, port)| node_port(namespace.name(), app, port));
         let site = Self {
             namespace,
             authority: Authority::new("plant"),
+            mosquitto,
+            kafka,
         };
         let name = |server: &str| format!("{server}.{}.svc", site.namespace.name());
         let mosquitto = site.authority.issue("mosquitto", &[&name("mosquitto")]);
@@ -61,10 +70,14 @@ impl Site {
         ] {
             site.namespace.apply(&object);
         }
-        site.namespace.kubectl(&["apply", "-f", "kind/brokers/encrypted"]);
+        site.namespace
+            .apply(&manifests_with("kind/brokers/encrypted", site.kafka));
         for set in ["statefulset/mosquitto", "statefulset/kafka"] {
             site.namespace
                 .kubectl(&["rollout", "status", set, "--timeout=180s"]);
+        }
+        for address in [site.mosquitto, site.kafka] {
+            wait_listens(address);
         }
         site
     }
@@ -202,8 +215,8 @@ fn kafka_user(password: &str) -> String {
     )
 }
 
-fn publish(port: u16, route: &'static str) -> Publisher {
-    Publisher::builder(port)
+fn publish(broker: SocketAddr, route: &'static str) -> Publisher {
+    Publisher::builder(broker)
         .qos(1)
         .keys(10)
         .rate(RATE)
@@ -236,9 +249,6 @@ fn audiences(pod: &Value) -> Vec<&str> {
 fn certificates_passwords_and_tokens_work_change_while_messages_flow_and_are_never_seen() {
     let site = Site::start();
     let namespace = &site.namespace;
-    let devices = Forward::start(namespace.name(), "mosquitto", Port::free().number(), 1883);
-    // The address that Kafka tells clients outside.
-    let kafka = Forward::start(namespace.name(), "kafka", 9094, 9094);
     let run = now_micros();
     let topics = [format!("login-{run}"), format!("bearer-{run}")];
     let topics = [topics[0].as_str(), topics[1].as_str()];
@@ -255,8 +265,8 @@ fn certificates_passwords_and_tokens_work_change_while_messages_flow_and_are_nev
         );
     }
     let before = site.workers();
-    let observer = Observer::start(&format!("127.0.0.1:{}", kafka.port()), &topics);
-    let publishers = ["login", "bearer"].map(|route| publish(devices.port(), route));
+    let observer = Observer::start(&site.kafka.to_string(), &topics);
+    let publishers = ["login", "bearer"].map(|route| publish(site.mosquitto, route));
     observer.wait_for((4.0 * RATE) as u64, SOON);
 
     // The certificate for the broker and the password for Kafka change, as an operator of such changes them.

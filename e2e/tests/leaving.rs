@@ -26,7 +26,7 @@ fn assert_gone(namespace: &Namespace, brokers: &Brokers, name: &str, sessions: &
     let took = wait_until(GONE, "the route to be gone", || route.get().is_none());
     for session in sessions {
         assert!(
-            !has_session(brokers.mqtt_port(), session),
+            !has_session(brokers.mqtt(), session),
             "the broker still has session {session}"
         );
     }
@@ -59,7 +59,7 @@ fn a_deleted_route_leaves_nothing_behind() {
     RouteHandle::new(&namespace, "paused").pause();
     let waiting = sessions
         .iter()
-        .filter(|session| has_session(brokers.mqtt_port(), session))
+        .filter(|session| has_session(brokers.mqtt(), session))
         .count();
     assert!(waiting > 0, "the check can see a session");
     namespace.kubectl(&["delete", "topicroute", "paused", "--wait=false"]);
@@ -126,7 +126,7 @@ fn a_route_that_goes_to_another_broker_reads_the_one_of_before_to_the_end() {
     let route = RouteHandle::new(&namespace, "moving");
     let observer = Observer::start(&brokers.bootstrap(), &[&manifests.topic]);
     let publish = || {
-        let publisher = Publisher::builder(brokers.mqtt_port())
+        let publisher = Publisher::builder(brokers.mqtt())
             .keys(100)
             .messages(2_000)
             .topic_of(manifests.topic_of())
@@ -153,10 +153,7 @@ fn a_route_that_goes_to_another_broker_reads_the_one_of_before_to_the_end() {
     );
     observer.wait_for(2_000, SOON);
     for session in &sessions {
-        assert!(
-            !has_session(brokers.mqtt_port(), session),
-            "{session} is stranded"
-        );
+        assert!(!has_session(brokers.mqtt(), session), "{session} is stranded");
     }
 
     let (second, read) = publish();

@@ -96,7 +96,7 @@ fn one_worker_less(naive: bool) -> Verdict {
     plant.wait_acknowledged();
     if naive {
         for session in before.difference(&sessions()) {
-            end_session(plant.brokers().mqtt_port(), session);
+            end_session(plant.brokers().mqtt(), session);
         }
     }
     drop(away);
@@ -132,7 +132,7 @@ fn lanes_that_are_changed_lose_nothing() {
         plant.wait_flow(&what);
         for session in plant.route().sessions(lanes..most) {
             assert!(
-                !has_session(plant.brokers().mqtt_port(), &session),
+                !has_session(plant.brokers().mqtt(), &session),
                 "{what}: {session} is stranded"
             );
         }
@@ -217,10 +217,7 @@ fn scale(server: Mqtt, ordering: &'static str, cycles: usize) {
     verdict.assert_duplicates_at_most(verdict.sent / 1_000);
     eprintln!("{} duplicates", verdict.duplicates);
     for session in sessions {
-        assert!(
-            !has_session(brokers.mqtt_port(), &session),
-            "{session} is stranded"
-        );
+        assert!(!has_session(brokers.mqtt(), &session), "{session} is stranded");
     }
     assert_sessions(0);
     let (_, witnessed) = witness.finish();

@@ -168,7 +168,7 @@ fn no_secret_value_is_anywhere_to_be_seen() {
     // In use, by a worker that is killed.
     namespace.apply(&login(CANARY));
     route.wait_ready();
-    let publisher = Publisher::builder(brokers.mqtt_port())
+    let publisher = Publisher::builder(brokers.mqtt())
         .messages(1_000)
         .topic_of(manifests.topic_of())
         .start();

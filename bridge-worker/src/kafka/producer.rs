@@ -116,12 +116,16 @@ impl Producer {
 
     /// The route takes messages of so many bytes from now on.
     pub(crate) fn set_max_message_bytes(&self, bytes: u64) {
-        let mut settings = lock(&self.settings);
-        if bytes > settings.max_message_bytes {
+        {
+            let mut settings = lock(&self.settings);
+            if bytes <= settings.max_message_bytes {
+                return;
+            }
             settings.max_message_bytes = bytes;
-            *lock(&self.alone) = None;
-            self.outgrown.store(true, Ordering::Release);
         }
+        // Not with the lock above held: whoever makes this one takes them the other way round.
+        *lock(&self.alone) = None;
+        self.outgrown.store(true, Ordering::Release);
     }
 
     /// Has a new librdkafka producer take over, with what the settings are made with now. Returns once it is ready to: from

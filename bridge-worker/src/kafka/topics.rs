@@ -18,7 +18,8 @@ const REVIEW: Duration = Duration::from_secs(30);
 /// How often Kafka is asked while it has not answered, or a wanted topic is missing.
 const RETRY: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// A missing topic that nothing was to be written to for so long is forgotten, with what was wrong with it.
+/// A topic that is not there, or that nobody may see, is forgotten when nothing was to be written to it for so long, with
+/// what was wrong with it. It is not made either.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 /// Batch framing and record framing that count towards `max.message.bytes`, rounded up.
 const FRAMING_BYTES: u64 = 512;
@@ -46,6 +47,8 @@ struct Topic {
     is_named: bool,
     /// When something was to be written to it last, as far as it was not there.
     asked: Option<Instant>,
+    /// When Kafka said first that it is not there, or not any more.
+    missed: Option<Instant>,
     /// `None`: Kafka has not been asked yet.
     exists: Option<bool>,
     has_existed: bool,
@@ -63,6 +66,10 @@ impl Topic {
 
     fn is_missing(&self) -> bool {
         self.exists == Some(false) && !self.has_existed
+    }
+
+    fn is_wanted(&self, now: Instant) -> bool {
+        self.is_named || is_recent(self.asked, now)
     }
 }
 
@@ -123,25 +130,34 @@ impl Topics {
         false
     }
 
-    /// Forgets missing topics that nobody wants any more: a device has named one once, or a lane that was about to act by
-    /// another configuration. Whether there were any.
+    /// Forgets topics that are not known to exist and that nobody wants any more: a device has named one once, a lane was
+    /// about to act by another configuration, or the topic was deleted. Whether there were any.
     fn forget(&self, now: Instant) -> bool {
         let mut inner = self.lock();
         let before = inner.topics.len();
         inner.topics.retain(|_, topic| {
-            let is_asked = |asked| now.saturating_duration_since(asked) < FORGOTTEN;
-            topic.is_named || !topic.is_missing() || topic.asked.is_some_and(is_asked)
+            topic.exists == Some(true) || topic.is_wanted(now) || is_recent(topic.missed, now)
         });
         self.note_missing(&inner);
         inner.topics.len() < before
     }
 
-    /// Whether Kafka has said before that the topic exists.
+    /// Whether Kafka has said before that the topic exists, of which it says now that it does not.
     pub(crate) fn has_known(&self, topic: &str) -> bool {
+        let mut inner = self.lock();
+        inner.topics.get_mut(topic).is_some_and(|topic| {
+            topic.asked = Some(Instant::now());
+            topic.has_existed
+        })
+    }
+
+    /// Whether something is to be written to the topic.
+    fn is_wanted(&self, topic: &str) -> bool {
+        let now = Instant::now();
         self.lock()
             .topics
             .get(topic)
-            .is_some_and(|topic| topic.has_existed)
+            .is_some_and(|topic| topic.is_wanted(now))
     }
 
     /// The topic's `max.message.bytes`, if a record of this size is larger.
@@ -194,6 +210,10 @@ impl Topics {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_recent(moment: Option<Instant>, now: Instant) -> bool {
+    moment.is_some_and(|moment| now.saturating_duration_since(moment) < FORGOTTEN)
 }
 
 /// The thread that looks after topics: asks Kafka about them, creates what may be created, learns their limits.
@@ -289,6 +309,9 @@ impl TopicKeeper {
         if let (None, Some(problem)) = (&known.problem, &topic.problem) {
             tracing::warn!(reason = ?problem.reason, "{}", problem.message);
         }
+        if topic.exists == Some(false) && known.exists != Some(false) {
+            known.missed = Some(Instant::now());
+        }
         known.exists = topic.exists.or(known.exists);
         known.max_message_bytes = topic.max_message_bytes.or(known.max_message_bytes);
         known.problem = topic.problem;
@@ -340,8 +363,17 @@ impl TopicKeeper {
                     Some(replicas.unwrap_or(0)),
                 )
             }
-            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)
+                if self.topics.is_wanted(name) =>
+            {
                 (self.create(name), None)
+            }
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                let gone = Topic {
+                    exists: Some(false),
+                    ..Topic::default()
+                };
+                (gone, None)
             }
             // LeaderNotAvailable while it is being created, and the like.
             Some(_) => (Topic::default(), None),
@@ -401,8 +433,9 @@ mod tests {
     #[test]
     fn a_missing_topic_is_forgotten_when_nothing_is_written_to_it_any_more() {
         let topics = Topics::new(["named".to_owned()]);
-        topics.want("stray");
-        topics.want("there");
+        for name in ["forbidden", "stray", "there"] {
+            topics.want(name);
+        }
         let exists = |name: &str, exists| {
             topics.lock().topics.get_mut(name).unwrap().exists = Some(exists);
         };
@@ -414,11 +447,14 @@ mod tests {
             let is_less = topics.forget(begin + after);
             (is_less, topics.names())
         };
-        let all = ["named", "stray", "there"].map(str::to_owned).to_vec();
+        let all = ["forbidden", "named", "stray", "there"]
+            .map(str::to_owned)
+            .to_vec();
         assert_eq!(known(FORGOTTEN / 2), (false, all.clone()));
         // Something is to be written to it: it is remembered for longer.
         assert!(topics.is_missing("stray"));
-        assert_eq!(known(FORGOTTEN), (false, all));
+        let all = ["named", "stray", "there"].map(str::to_owned).to_vec();
+        assert_eq!(known(FORGOTTEN), (true, all));
         assert_eq!(
             known(2 * FORGOTTEN),
             (true, ["named", "there"].map(str::to_owned).to_vec())
@@ -426,6 +462,30 @@ mod tests {
         assert!(topics.is_missing("named") && !topics.is_missing("stray"));
         topics.renew(vec!["other".into()]);
         assert_eq!(topics.names(), ["other", "there"]);
+    }
+
+    #[test]
+    fn a_topic_that_was_deleted_is_made_again_only_for_who_writes_to_it() {
+        let topics = Topics::new([]);
+        topics.want("deleted");
+        let begin = Instant::now();
+        let set = |asked, missed| {
+            let mut inner = topics.lock();
+            let topic = inner.topics.get_mut("deleted").unwrap();
+            (topic.exists, topic.has_existed) = (Some(false), true);
+            (topic.asked, topic.missed) = (asked, missed);
+        };
+        set(None, Some(begin));
+        assert!(!topics.is_wanted("deleted"));
+        assert!(
+            !topics.forget(begin + FORGOTTEN / 2),
+            "it may be a broker that does not know yet"
+        );
+        // A record for it was refused.
+        assert!(topics.has_known("deleted") && topics.is_wanted("deleted"));
+        set(None, Some(begin));
+        assert!(topics.forget(begin + FORGOTTEN));
+        assert!(!topics.has_known("deleted") && !topics.is_wanted("deleted"));
     }
 
     #[test]

@@ -332,11 +332,13 @@ impl Connection {
 
     /// Says goodbye. The socket is read to its end: closing it with unread data would send
     /// a reset, and the broker would throw away the acks it has not read.
-    pub(crate) async fn disconnect(mut self, goodbye: Goodbye) {
+    pub(crate) async fn disconnect(mut self, goodbye: Goodbye) -> bool {
+        let mut has_left = false;
         let version = self.version;
         version.disconnect(&mut self.out, goodbye);
         let goodbye = async {
             self.flush().await?;
+            has_left = true;
             self.transport.say_end().await?;
             while self.read().await? > 0 {
                 self.inbound.clear();
@@ -348,5 +350,6 @@ impl Connection {
             Ok(Err(error)) => tracing::debug!(%error, "the connection broke during DISCONNECT"),
             Err(_) => tracing::debug!("the broker did not close the connection after DISCONNECT"),
         }
+        has_left
     }
 }

@@ -1,11 +1,11 @@
 //! A connection of a client of MQTT 5.
 
+use crate::address::Address;
 use crate::wire::{
     Connect, Packet, Properties, Publish, Version, put_connect, put_packet, put_publish, put_subscribe,
 };
 use bytes::{BufMut, BytesMut};
 use std::io::{Error, ErrorKind};
-use std::net::Ipv4Addr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -21,12 +21,12 @@ pub(crate) struct Connection {
 impl Connection {
     /// Connects. Also returns whether the broker still had the session.
     pub(crate) async fn open(
-        port: u16,
+        broker: Address,
         client_id: &str,
         clean_start: bool,
         properties: Properties,
     ) -> Result<(Connection, bool), Error> {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        let stream = TcpStream::connect(broker.0).await?;
         stream.set_nodelay(true)?;
         let mut connection = Connection {
             stream,

@@ -1,5 +1,6 @@
 //! Devices that ask, and an application behind Kafka that answers.
 
+use crate::address::Address;
 use crate::client::Connection;
 use crate::kafka::client;
 use crate::publisher::new_run;
@@ -127,13 +128,14 @@ impl Dialogue {
     /// When not all of them are ready within a minute.
     #[track_caller]
     pub fn start(
-        port: u16,
+        broker: impl Into<Address>,
         bootstrap: &str,
         [questions, answers]: [&str; 2],
         level: &str,
         devices: u32,
         rate: f64,
     ) -> Dialogue {
+        let broker = broker.into();
         let shared = Arc::new(Shared::default());
         let (stage, staged) = watch::channel(Stage::Listen);
         let run = new_run();
@@ -145,7 +147,8 @@ impl Dialogue {
                 .create()
                 .expect("a consumer"),
             producer: client(bootstrap)
-                .set("linger.ms", "0")
+                // As Apache Kafka's own producers have it by default.
+                .set("linger.ms", "5")
                 .create()
                 .expect("a producer"),
             answers: answers.to_owned(),
@@ -159,7 +162,7 @@ impl Dialogue {
         let start = Instant::now();
         let all: Vec<Device> = (0..devices)
             .map(|number| Device {
-                port,
+                broker,
                 client_id: format!("testkit-{run:08x}-{number}"),
                 questions: format!("{level}/{number}/questions"),
                 answers: format!("{level}/{number}/answers"),
@@ -239,7 +242,7 @@ impl Drop for Dialogue {
 }
 
 struct Device {
-    port: u16,
+    broker: Address,
     client_id: String,
     questions: String,
     answers: String,
@@ -256,7 +259,7 @@ struct Device {
 impl Device {
     async fn run(mut self) -> Result<(), Error> {
         let (mut connection, _) =
-            Connection::open(self.port, &self.client_id, true, Properties::new()).await?;
+            Connection::open(self.broker, &self.client_id, true, Properties::new()).await?;
         connection.subscribe(&self.answers, 1).await?;
         self.shared.subscribed.fetch_add(1, Ordering::Relaxed);
         let mut open: HashMap<Bytes, (Instant, Bytes)> = HashMap::new();

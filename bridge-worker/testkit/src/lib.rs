@@ -33,6 +33,7 @@
 //! | [`ScriptedBroker`] | an MQTT broker that does exactly what a test says |
 //! | [`Process`], [`wait_until`], [`Port`], [`no_forks`], [`open_files`] | small helpers |
 
+mod address;
 mod bits;
 mod check;
 mod client;
@@ -54,6 +55,7 @@ mod wait;
 pub mod wire;
 mod writer;
 
+pub use address::Address;
 pub use check::{Findings, Verdict, check};
 pub use dialogue::{Dialogue, Heard};
 pub use forks::{no_forks, spawn};

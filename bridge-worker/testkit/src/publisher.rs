@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::address::Address;
 use crate::wait::{holds_within, wait_until};
 use account::Account;
 pub use account::Report;
@@ -64,9 +65,9 @@ struct Shared {
 }
 
 impl Publisher {
-    /// A publisher to the broker on that port of the loopback address; see [`PublisherBuilder`] for the defaults.
-    pub fn builder(port: u16) -> PublisherBuilder {
-        PublisherBuilder::new(port)
+    /// A publisher; see [`PublisherBuilder`] for the defaults.
+    pub fn builder(broker: impl Into<Address>) -> PublisherBuilder {
+        PublisherBuilder::new(broker.into())
     }
 
     /// The run its messages belong to.

@@ -2,6 +2,7 @@
 
 mod session;
 
+use crate::address::Address;
 use crate::observer::{Position, Records};
 use crate::publisher::new_run;
 use crate::wait::{holds_within, now_micros, wait_until};
@@ -49,13 +50,18 @@ struct Shared {
 }
 
 impl Subscriber {
-    /// Starts `clients` to the broker on that port of the loopback address and waits until all are subscribed; the one
-    /// with number `k` to `filter_of(k)`.
+    /// Starts `clients` and waits until all are subscribed; the one with number `k` to `filter_of(k)`.
     ///
     /// # Panics
     /// When they are not within a minute.
     #[track_caller]
-    pub fn start(port: u16, clients: u32, qos: u8, filter_of: impl Fn(u32) -> String) -> Subscriber {
+    pub fn start(
+        broker: impl Into<Address>,
+        clients: u32,
+        qos: u8,
+        filter_of: impl Fn(u32) -> String,
+    ) -> Subscriber {
+        let broker = broker.into();
         let shared = Arc::new(Shared {
             records: Mutex::default(),
             subscribed: AtomicU64::new(0),
@@ -64,7 +70,7 @@ impl Subscriber {
         let (stop, stopped) = watch::channel(false);
         let run = new_run();
         let sessions = (0..clients).map(|number| Session {
-            port,
+            broker,
             client_id: format!("testkit-{run:08x}-{number}"),
             filter: filter_of(number),
             qos,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use millrace_contract::status::ConnectionState;
 
 use super::Runner;
+use crate::delivery::outgoing::Step;
 use crate::delivery::shared::Command;
 use crate::mqtt::{After, ConnectError, Connection, Ended, Goodbye, Granted, Version, connect};
 
@@ -71,14 +72,12 @@ impl Runner {
 
     /// What follows from the end of a connection: how long to wait before the next.
     pub(super) fn after(&mut self, ended: &Ended, lasted: Duration) -> Duration {
-        // What has been written with QoS 0 may not have left: it is published again.
-        while let Some(outgoing) = self.unflushed.pop_back() {
-            self.unsent
-                .push_front(crate::delivery::outgoing::Step::Publish(outgoing));
-        }
+        self.take_back_unflushed();
         self.settle();
         match self.attempts.ended(ended, lasted, self.live.failover) {
             After::TakenOver(wait) => {
+                // The session that is there next is the other client's: what it has unfinished is none of this one's.
+                self.begins = true;
                 self.taken_over(wait);
                 wait
             }
@@ -87,6 +86,13 @@ impl Runner {
                 view.failed(ended.reason(), &ended.to_string(), ConnectionState::Waiting);
                 wait
             }
+        }
+    }
+
+    /// What has been written with QoS 0 may not have left: it is published again.
+    pub(super) fn take_back_unflushed(&mut self) {
+        while let Some(outgoing) = self.unflushed.pop_back() {
+            self.unsent.push_front(Step::Publish(outgoing));
         }
     }
 

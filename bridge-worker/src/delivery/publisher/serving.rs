@@ -35,7 +35,10 @@ impl Runner {
                 Ok(None) => {}
                 Ok(Some(goodbye)) => {
                     self.settle();
-                    connection.disconnect(goodbye).await;
+                    if connection.disconnect(goodbye).await {
+                        self.flushed();
+                    }
+                    self.take_back_unflushed();
                     return Ok(());
                 }
                 Err(ended) => {
@@ -69,9 +72,7 @@ impl Runner {
         let sent = self.publish_again(connection, granted) + self.publish(connection, granted);
         connection.try_flush()?;
         if !connection.has_unsent() {
-            while let Some(outgoing) = self.unflushed.pop_front() {
-                self.delivered(&outgoing);
-            }
+            self.flushed();
         }
         self.settle();
         self.show(at);
@@ -106,11 +107,22 @@ impl Runner {
             Some(steps) = self.task.steps.recv(), if self.unsent.len() < AHEAD => self.unsent.extend(steps),
             () = self.task.letters.arrived() => {}
             writable = connection.writable(), if connection.has_unsent() => writable?,
-            () = self.task.shared.yielding.notified() => self.purge(),
+            () = self.task.shared.yielding.notified() => {
+                // What is on its way here as well.
+                self.take_steps();
+                self.purge();
+            }
             _ = self.task.orders.changed() => {}
             () = sleep_until(next.max(at + Duration::from_millis(1)).into()) => {}
         }
         Ok(None)
+    }
+
+    /// All that was written has left: with QoS 0 that is an arrival.
+    fn flushed(&mut self) {
+        while let Some(outgoing) = self.unflushed.pop_front() {
+            self.delivered(&outgoing);
+        }
     }
 
     /// Says what the broker takes less of than is published.

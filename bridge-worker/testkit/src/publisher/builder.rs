@@ -3,6 +3,7 @@
 use super::account::Account;
 use super::connection::Connection;
 use super::{Publisher, Shared};
+use crate::address::Address;
 use crate::stamp::MessageId;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -15,7 +16,7 @@ type SizeOf = Arc<dyn Fn(MessageId) -> usize + Send + Sync>;
 /// `bench/<run>/<key>`, at most 500 messages unacknowledged, as fast as that allows, until it is told to stop.
 #[derive(Clone)]
 pub struct PublisherBuilder {
-    pub(super) port: u16,
+    pub(super) broker: Address,
     pub(super) run: u32,
     pub(super) qos: u8,
     keys: u32,
@@ -31,17 +32,17 @@ pub struct PublisherBuilder {
 impl fmt::Debug for PublisherBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PublisherBuilder")
-            .field("port", &self.port)
+            .field("broker", &self.broker)
             .field("run", &self.run)
             .finish_non_exhaustive()
     }
 }
 
 impl PublisherBuilder {
-    pub(super) fn new(port: u16) -> PublisherBuilder {
+    pub(super) fn new(broker: Address) -> PublisherBuilder {
         let run = new_run();
         PublisherBuilder {
-            port,
+            broker,
             run,
             qos: 1,
             keys: 100,

@@ -12,7 +12,7 @@ use crate::wire::{Connect, Packet, Properties, Value, Version, id, put_connect, 
 use bytes::{BufMut, BytesMut};
 use std::collections::VecDeque;
 use std::io::{Error, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, PoisonError};
@@ -97,7 +97,7 @@ impl Connection {
 
     /// One connection, from CONNECT to its end.
     fn serve(&mut self) -> Result<(), Error> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.settings.port))?;
+        let mut stream = TcpStream::connect(self.settings.broker.0)?;
         stream.set_nodelay(true)?;
         let slot = self.sockets[self.index as usize].lock();
         *slot.unwrap_or_else(PoisonError::into_inner) = Some(stream.try_clone()?);

@@ -1,6 +1,7 @@
 //! One client of a subscriber, over as many connections as it takes.
 
 use super::Shared;
+use crate::address::Address;
 use crate::client::Connection;
 use crate::wire::{Packet, Properties, Publish, Value, id};
 use std::collections::HashSet;
@@ -15,7 +16,7 @@ use tokio::time::sleep;
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct Session {
-    pub(super) port: u16,
+    pub(super) broker: Address,
     pub(super) client_id: String,
     pub(super) filter: String,
     pub(super) qos: u8,
@@ -61,7 +62,7 @@ impl Session {
         let _turn = self.shared.connecting.acquire().await.map_err(Error::other)?;
         let expiry = Properties::new().with(id::SESSION_EXPIRY_INTERVAL, Value::Long(3_600));
         let (mut connection, session_present) =
-            Connection::open(self.port, &self.client_id, false, expiry).await?;
+            Connection::open(self.broker, &self.client_id, false, expiry).await?;
         if !session_present {
             received.unreleased.clear();
             connection.subscribe(&self.filter, self.qos).await?;
