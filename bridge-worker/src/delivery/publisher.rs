@@ -107,6 +107,7 @@ impl Runner {
                     self.task.shared.set_connected(true);
                     let served = self.serve(connection, &granted).await;
                     self.task.shared.set_connected(false);
+                    self.take_back_unflushed();
                     match served {
                         Ok(()) => Duration::ZERO,
                         Err(ended) => self.after(&ended, connected.elapsed()),

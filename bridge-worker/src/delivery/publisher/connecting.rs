@@ -72,7 +72,6 @@ impl Runner {
 
     /// What follows from the end of a connection: how long to wait before the next.
     pub(super) fn after(&mut self, ended: &Ended, lasted: Duration) -> Duration {
-        self.take_back_unflushed();
         self.settle();
         match self.attempts.ended(ended, lasted, self.live.failover) {
             After::TakenOver(wait) => {

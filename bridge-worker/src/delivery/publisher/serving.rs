@@ -38,7 +38,6 @@ impl Runner {
                     if connection.disconnect(goodbye).await {
                         self.flushed();
                     }
-                    self.take_back_unflushed();
                     return Ok(());
                 }
                 Err(ended) => {
