@@ -35,6 +35,22 @@ impl Mqtt {
     }
 }
 
+/// Starts an MQTT broker and Kafka in a namespace, unless they run, by the manifests in folders. Returns where clients on this
+/// machine reach them.
+pub fn start_brokers(namespace: &str, mqtt: &str, folders: &[&str]) -> [SocketAddr; 2] {
+    let addresses = [(mqtt, 1883), ("kafka", 9094)].map(|(app, port)| node_port(namespace, app, port));
+    for folder in folders {
+        let manifests = manifests_with(folder, addresses[1]);
+        kubectl_with(&["apply", "-n", namespace, "-f", "-"], &manifests);
+    }
+    for set in [mqtt, "kafka"] {
+        let set = format!("statefulset/{set}");
+        kubectl(&["rollout", "status", "-n", namespace, &set, "--timeout=180s"]);
+    }
+    addresses.into_iter().for_each(wait_listens);
+    addresses
+}
+
 /// An MQTT broker and Kafka inside the cluster, and the way to them.
 #[derive(Debug)]
 pub struct Brokers {
@@ -52,22 +68,9 @@ impl Brokers {
     /// Starts an MQTT broker and Kafka, unless they run.
     pub fn start_with(server: Mqtt) -> Self {
         restrict(BROKERS);
-        let mqtt = node_port(BROKERS, server.name(), 1883);
-        let kafka = node_port(BROKERS, "kafka", 9094);
         // Kafka's manifests are beside those of mosquitto.
-        for folder in [Mqtt::Mosquitto.manifests(), server.manifests()] {
-            kubectl_with(
-                &["apply", "-n", BROKERS, "-f", "-"],
-                &manifests_with(folder, kafka),
-            );
-        }
-        for set in [server.name(), "kafka"] {
-            let set = format!("statefulset/{set}");
-            kubectl(&["rollout", "status", "-n", BROKERS, &set, "--timeout=180s"]);
-        }
-        for address in [mqtt, kafka] {
-            wait_listens(address);
-        }
+        let folders = [Mqtt::Mosquitto.manifests(), server.manifests()];
+        let [mqtt, kafka] = start_brokers(BROKERS, server.name(), &folders);
         Self { server, mqtt, kafka }
     }
 

@@ -21,10 +21,9 @@ mod sessions;
 mod sight;
 mod workers;
 
-pub use brokers::{BROKERS, Brokers, Mqtt};
+pub use brokers::{BROKERS, Brokers, Mqtt, start_brokers};
 pub use kubectl::{get, kubectl, kubectl_with, try_kubectl, try_kubectl_with};
 pub use namespace::{Namespace, restrict};
-pub use outside::{manifests_with, node_port, wait_listens};
 pub use pauses::pauses;
 pub use plant::{Plant, RATE, login};
 pub use release::{OperatorAway, Release, SYSTEM, helm};

@@ -8,7 +8,7 @@ use crate::kubectl::{kubectl, kubectl_with};
 
 /// The address outside the cluster of a port of the pods with a label `app`, which also leads to those that replace them: a
 /// NodePort, because `kubectl port-forward` would copy all that passes, on a machine that has no CPU to spare.
-pub fn node_port(namespace: &str, app: &str, port: u16) -> SocketAddr {
+pub(crate) fn node_port(namespace: &str, app: &str, port: u16) -> SocketAddr {
     let service = format!(
         "apiVersion: v1
 kind: Service
@@ -29,14 +29,14 @@ spec: {{type: NodePort, selector: {{app: {app}}}, ports: [{{port: {port}}}]}}
 }
 
 /// Waits until somebody listens there.
-pub fn wait_listens(address: SocketAddr) {
+pub(crate) fn wait_listens(address: SocketAddr) {
     wait_until(SOON, &format!("somebody to listen at {address}"), || {
         TcpStream::connect(address).is_ok()
     });
 }
 
 /// The manifests of a folder, whose Kafka tells clients outside the cluster to come to that address.
-pub fn manifests_with(folder: &str, kafka: SocketAddr) -> String {
+pub(crate) fn manifests_with(folder: &str, kafka: SocketAddr) -> String {
     let files = fs::read_dir(folder).expect("the folder of manifests");
     let paths = files.map(|file| file.expect("a file").path());
     let texts = paths.filter(|path| path.extension().is_some_and(|extension| extension == "yaml"));

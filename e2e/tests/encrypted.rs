@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use millrace_contract::status::{RouteStatus, Status};
 use millrace_e2e::{
-    Namespace, RouteHandle, SOON, all_that_is_seen, kubectl, manifests_with, node_port, sightings,
-    try_kubectl, wait_listens,
+    Namespace, RouteHandle, SOON, all_that_is_seen, kubectl, sightings, start_brokers, try_kubectl,
 };
 use millrace_testkit::{Authority, Issued, Observer, Publisher, check, now_micros, wait_until};
 use serde_json::{Value, json};
@@ -47,49 +46,29 @@ fn text(path: &Path) -> String {
 impl Site {
     fn start() -> Self {
         let namespace = Namespace::create("e2e-encrypted");
-        let [mosquitto, kafka] =
-            [("mosquitto", 1883), ("kafka", 9094)].map(|(app, port)| node_port(namespace.name(), app, port));
-        let site = Self {
-            namespace,
-            authority: Authority::new("plant"),
-            mosquitto,
-            kafka,
-        };
-        let name = |server: &str| format!("{server}.{}.svc", site.namespace.name());
-        let mosquitto = site.authority.issue("mosquitto", &[&name("mosquitto")]);
-        let kafka = site.authority.issue("kafka", &[&name("kafka")]);
-        let ca = text(&site.authority.certificate());
+        let authority = Authority::new("plant");
+        let name = |server: &str| format!("{server}.{}.svc", namespace.name());
+        let mosquitto = authority.issue("mosquitto", &[&name("mosquitto")]);
+        let kafka = authority.issue("kafka", &[&name("kafka")]);
+        let ca = text(&authority.certificate());
         let keys = kubectl(&["get", "--raw", "/openid/v1/jwks"]);
         for object in [
-            site.pair("mosquitto-tls", &mosquitto),
+            pair(&authority, "mosquitto-tls", &mosquitto),
             secret("kafka-tls", &json!({"tls.pem": text(&kafka.both())})),
             config_map("jwks", &json!({"jwks.json": keys})),
             config_map("cluster-ca", &json!({"ca.crt": ca})),
-            site.pair("bridge-client", &site.authority.issue("bridge", &[])),
+            pair(&authority, "bridge-client", &authority.issue("bridge", &[])),
             kafka_user(PASSWORD),
         ] {
-            site.namespace.apply(&object);
+            namespace.apply(&object);
         }
-        site.namespace
-            .apply(&manifests_with("kind/brokers/encrypted", site.kafka));
-        for set in ["statefulset/mosquitto", "statefulset/kafka"] {
-            site.namespace
-                .kubectl(&["rollout", "status", set, "--timeout=180s"]);
+        let [mosquitto, kafka] = start_brokers(namespace.name(), "mosquitto", &["kind/brokers/encrypted"]);
+        Self {
+            namespace,
+            authority,
+            mosquitto,
+            kafka,
         }
-        for address in [site.mosquitto, site.kafka] {
-            wait_listens(address);
-        }
-        site
-    }
-
-    /// A certificate as cert-manager writes it.
-    fn pair(&self, name: &str, issued: &Issued) -> String {
-        let ca = text(&self.authority.certificate());
-        let (certificate, key) = (text(&issued.certificate()), text(&issued.key()));
-        secret(
-            name,
-            &json!({"ca.crt": ca, "tls.crt": certificate, "tls.key": key}),
-        )
     }
 
     /// Manifests of two routes: one with a password, one with a token.
@@ -204,6 +183,16 @@ spec:
     }
 }
 
+/// A certificate as cert-manager writes it.
+fn pair(authority: &Authority, name: &str, issued: &Issued) -> String {
+    let ca = text(&authority.certificate());
+    let (certificate, key) = (text(&issued.certificate()), text(&issued.key()));
+    secret(
+        name,
+        &json!({"ca.crt": ca, "tls.crt": certificate, "tls.key": key}),
+    )
+}
+
 /// A user as Strimzi writes it: without its name.
 fn kafka_user(password: &str) -> String {
     let jaas = format!(
@@ -271,7 +260,7 @@ fn certificates_passwords_and_tokens_work_change_while_messages_flow_and_are_nev
 
     // The certificate for the broker and the password for Kafka change, as an operator of such changes them.
     let renewed = site.authority.issue("bridge", &[]);
-    namespace.apply(&site.pair("bridge-client", &renewed));
+    namespace.apply(&pair(&site.authority, "bridge-client", &renewed));
     site.change_password(NEW_PASSWORD);
     namespace.apply(&kafka_user(NEW_PASSWORD));
     let taken = |route: &str| site.status(route).credentials_taken_over;
