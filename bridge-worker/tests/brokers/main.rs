@@ -12,5 +12,4 @@ mod faults;
 mod faults_control;
 mod faults_restart;
 mod loop_guard;
-mod round_trip;
 mod survey;

@@ -1,9 +1,12 @@
-//! Devices ask through one route, an application behind Kafka answers, and the answers come back through another one.
+//! Devices ask through one route, an application behind Kafka answers, and the answers come back through another one. Not
+//! among the tests of `brokers`, two of which run at a time: how long answers take is judged here.
 
-use crate::support::{Route, SOON, Worker};
+mod support;
+
 use millrace_contract::{ErrorAction, OnError, Propagate};
 use millrace_testkit::{Dialogue, Kafka, Mosquitto, wait_until};
 use std::time::Duration;
+use support::{Route, SOON, Worker};
 
 const DEVICES: u32 = 50;
 const RATE: f64 = 1_000.0;
