@@ -1,6 +1,6 @@
 //! `millrace plan`: what routes will be like, before they are applied: lanes, windows, memory, partitions.
 
-use millrace_crds::api::{Create, GrowthPolicy, KafkaDestination, KafkaSource, MqttSource};
+use millrace_crds::api::{Create, GrowthPolicy, KafkaDestination, KafkaSource, KeyRemap, MqttSource};
 use millrace_crds::partitions::{Demand, counted, policy};
 use millrace_crds::{KafkaSink, MqttBroker, Objects, TopicRoute, group, written_topic};
 use serde::Serialize;
@@ -81,7 +81,9 @@ struct TopicPlan {
 fn plans(objects: &Objects, rate: Option<u32>) -> Vec<RoutePlan> {
     let plans = objects.routes.iter().filter_map(|route| {
         let (broker, sink) = (objects.broker_of(route)?, objects.sink_of(route)?);
-        Some(plan(route, broker, sink, rate))
+        let mut plan = plan(route, broker, sink, rate);
+        plan.topics = topics(route, sink, rate, &objects.routes);
+        Some(plan)
     });
     plans.collect()
 }
@@ -121,7 +123,6 @@ fn plan(route: &TopicRoute, broker: &MqttBroker, sink: &KafkaSink, rate: Option<
         plan.must_answer_within_ms = Some(within(window));
         plan.must_answer_within_ms_with_20 = Some(within(window.min(SMALL_WINDOW)));
     }
-    plan.topics = topics(route, sink, rate, asked);
     if let Some(to) = &route.spec.to.kafka
         && written_topic(route).is_none()
     {
@@ -180,8 +181,10 @@ fn created(sink: &KafkaSink, topic: &str) -> Option<u32> {
     u32::try_from(policy.partitions).ok()
 }
 
-fn topics(route: &TopicRoute, sink: &KafkaSink, rate: Option<u32>, workers: u32) -> Vec<TopicPlan> {
+/// `all` are the routes that are planned together: several may write one topic.
+fn topics(route: &TopicRoute, sink: &KafkaSink, rate: Option<u32>, all: &[TopicRoute]) -> Vec<TopicPlan> {
     let read = route.spec.from.kafka.as_ref();
+    let workers = u32::try_from(route.spec.replicas).unwrap_or(0);
     let topics = read
         .iter()
         .flat_map(|from| from.topics.clone())
@@ -191,8 +194,16 @@ fn topics(route: &TopicRoute, sink: &KafkaSink, rate: Option<u32>, workers: u32)
             .map(|policy| policy.growth.clone())
             .unwrap_or_default();
         let created_with = created(sink, &name);
+        let writers: Vec<&KafkaDestination> = all
+            .iter()
+            .filter(|other| other.sink_ref().is_some_and(|reference| reference.is_to(sink)))
+            .filter(|other| written_topic(other).as_deref() == Some(&name))
+            .filter_map(|other| other.spec.to.kafka.as_ref())
+            .collect();
+        // Of what others write nothing is known.
+        let is_keyed = writers.is_empty() || writers.iter().any(|to| !to.key.is_empty());
         let demand = Demand {
-            peak: rate.map(f64::from),
+            peak: rate.map(|rate| f64::from(rate) * writers.len().max(1) as f64),
             group: None,
             workers: read.map(|_| (full_name(route), workers)),
         };
@@ -206,6 +217,9 @@ fn topics(route: &TopicRoute, sink: &KafkaSink, rate: Option<u32>, workers: u32)
             growth: match growth.policy {
                 GrowthPolicy::Fixed => "other than the written number is reported".to_owned(),
                 GrowthPolicy::Recommend => "what is wanted is reported".to_owned(),
+                GrowthPolicy::Grow if is_keyed && growth.key_remap == KeyRemap::Forbid => {
+                    "no partitions are added, because keys would move: set growth.keyRemap to Allow if they may".to_owned()
+                }
                 GrowthPolicy::Grow => format!("partitions are added, up to {}", growth.max),
             },
         }

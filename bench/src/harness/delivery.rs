@@ -11,7 +11,7 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, Threa
 
 use super::Timing;
 use super::bridge::{Bridge, Lab};
-use super::document::{COMMANDS, delivery};
+use super::document::{COMMANDS, RECEIVE_MAXIMUM, delivery};
 use super::part::Part;
 use super::sample::{Sample, Subject};
 use crate::broker::Listening;
@@ -28,8 +28,6 @@ const KEYS: u64 = 100;
 const PARTITIONS: i32 = 8;
 /// For Kafka to take them all.
 const WRITTEN: Duration = Duration::from_secs(120);
-/// Messages that mosquitto takes before it has answered the first, as it says when a client connects.
-const MOSQUITTO_WINDOW: u16 = 20;
 
 /// Creates the topic of commands and fills it.
 pub(super) fn fill(kafka: &Kafka) -> anyhow::Result<()> {
@@ -115,13 +113,13 @@ fn bridged(kafka: &Kafka, lab: &Lab, mosquitto: &Mosquitto, timing: Timing) -> a
     Ok(sample)
 }
 
-/// One connection, as the worker has, with the window that mosquitto says.
+/// One connection with one window, as the worker has: mosquitto sets no limit here.
 fn raw(lab: &Lab, mosquitto: &Mosquitto, timing: Timing) -> anyhow::Result<Sample> {
     let arguments = [
         "load".into(),
         format!("--port={}", mosquitto.port()),
         "--connections=1".into(),
-        format!("--window={MOSQUITTO_WINDOW}"),
+        format!("--window={RECEIVE_MAXIMUM}"),
         format!("--size={SIZE}"),
     ];
     let mut load = Part::start(&lab.bench, &arguments, &lab.logs)?;
