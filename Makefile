@@ -4,7 +4,7 @@ CARGO ?= cargo
 # What is compiled for the image. With `--bins --tests` dependencies have the features that tests need: those that were
 # compiled for tests are not compiled again.
 IMAGE_TARGETS ?= --bins
-# Tests in a cluster that take minutes: `make e2e-full` alone runs them.
+# Tests in a cluster that are longer forms of others, or of what changes seldom: `make e2e-full` alone runs them.
 LONG = answers_reach topics_grow every_step twenty_times of_a_share_group no_fault_of_nodes operator_that_is_away another_image no_secret_value
 
 .PHONY: help
@@ -20,7 +20,7 @@ demo: build-deps ## build and run the whole thing: broker, Kafka, a plant, the b
 	$(CARGO) run --release -p millrace -- demo
 
 .PHONY: test
-test: test-deps ## install what the tests need, and run all of them: here, and in a cluster made for them
+test: test-deps ## install what the tests need, and run them: here, and in a cluster made for them all but the longest
 	e2e/kind/build binaries
 	$(CARGO) test --release --workspace --no-fail-fast
 	e2e/run $(LONG:%=--skip %)

@@ -20,7 +20,9 @@ use std::time::{Duration, Instant};
 
 use millrace_contract::status::{DeliveryStatus, PartitionStatus, Phase, Problem, Reason, RouteStatus};
 use millrace_contract::{Document, LiveToMqtt, Settings};
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
 use tokio::sync::{mpsc, watch};
 
 use crate::backoff::Backoff;
@@ -161,17 +163,13 @@ impl Delivery {
         // Not waited for at the end: it may be in a request that takes seconds, and holds nothing of a message.
         keeper.spawn()?;
         surveyor.spawn()?;
-        let beginner: BaseConsumer<Reporting> = config
-            .clone()
-            .set("statistics.interval.ms", "0")
-            .create_with_context(Reporting(Arc::clone(&shared.kafka)))?;
+        let beginner = Beginner::new(&config, &group)?;
         let reader = spawn("kafka-read", {
             let (shared, orders) = (Arc::clone(&shared), receiver.clone());
             move || {
-                if !begin(&beginner, &group, &shared, &orders) {
+                if !begin(beginner, &config, &group, &shared, &orders) {
                     return;
                 }
-                drop(beginner);
                 // Made only now: what it has to say is heard from the first moment.
                 match Reader::new(config, group, Arc::clone(&shared), orders, steps) {
                     Ok(reader) => reader.run(),
@@ -426,10 +424,28 @@ fn letters(client: &ClientSettings, topics: &Arc<Topics>) -> Result<(Letters, Ar
     Ok((Letters::new(sink, mailboxes), producer))
 }
 
+/// A client that asks Kafka of the group without being one of its members.
+struct Beginner {
+    consumer: BaseConsumer<Reporting>,
+    /// The revision of the credentials that it was made with.
+    entry: u64,
+}
+
+impl Beginner {
+    fn new(config: &ClientConfig, group: &Group) -> Result<Self, KafkaError> {
+        let (entry, mut config) = group.newest(config);
+        config.set("statistics.interval.ms", "0");
+        let context = Reporting(Arc::clone(&group.shared.kafka));
+        let consumer = config.create_with_context(context)?;
+        Ok(Self { consumer, entry })
+    }
+}
+
 /// Sees to it that the group has offsets for all topics, before it is joined; tries until that is so. False when the
 /// route ends before.
 fn begin(
-    consumer: &BaseConsumer<Reporting>,
+    mut beginner: Beginner,
+    config: &ClientConfig,
     group: &Group,
     shared: &Shared,
     orders: &watch::Receiver<Orders>,
@@ -438,6 +454,13 @@ fn begin(
     let mut backoff = Backoff::default();
     let mut forbidden = None;
     while orders.borrow().command == Command::Run {
+        if beginner.entry != group.credentials.known().revision() {
+            match Beginner::new(config, group) {
+                Ok(new) => (beginner, forbidden) = (new, None),
+                Err(error) => tracing::error!(%error, "no client can be made with the changed credentials"),
+            }
+        }
+        let consumer = &beginner.consumer;
         // Why there is none is said in status.
         group.credentials.bearer().arm_now(consumer.client()).ok();
         match group::begin(consumer, &group.name, &group.topics, group.start) {

@@ -295,6 +295,12 @@ fn groups(page: &mut Page<'_, '_>) -> fmt::Result {
         |route| of_topics(route, |topic| topic.lag),
     )?;
     page.gauges_by(
+        "millrace_consumer_group_lag_growing",
+        "1 while the lag has grown for a minute",
+        ["group", "topic"],
+        |route| of_topics(route, |topic| Some(u64::from(topic.grows))),
+    )?;
+    page.gauges_by(
         "millrace_consumer_group_saturated",
         "1 while the group falls behind though every partition has a member: more partitions would help",
         ["group", "topic"],

@@ -184,6 +184,7 @@ fn reported(page: &str) -> BTreeSet<Row> {
                 || family.ends_with("ready")
                 || family.ends_with("load")
                 || family.ends_with("group_saturated")
+                || family.ends_with("lag_growing")
             {
                 ""
             } else {

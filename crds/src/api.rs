@@ -36,7 +36,7 @@ pub use sink::{
 };
 pub use status::{
     BrokerCapabilities, ConsumerCounts, KafkaSinkStatus, LaneCounts, LedgerStatus, MqttBrokerStatus,
-    TopicRouteStatus, TopicStatus, WatchedGroupStatus,
+    TopicLagStatus, TopicRouteStatus, TopicStatus, WatchedGroupStatus,
 };
 
 /// The API group of all kinds.

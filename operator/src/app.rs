@@ -98,7 +98,11 @@ async fn work(
     readiness: &Readiness,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    definitions::check(cluster).await?;
+    tokio::pin!(stop);
+    tokio::select! {
+        checked = definitions::check(cluster) => checked?,
+        () = &mut stop => return Ok(()),
+    }
     let operator = Operator {
         cluster,
         metrics,

@@ -4,14 +4,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use k8s_openapi::api::core::v1::PodSecurityContext;
 use k8s_openapi::api::networking::v1::NetworkPolicyEgressRule;
 
 use crate::cluster::lease::Candidate;
 use crate::cluster::watch::Scope;
 use crate::metrics_api::Address;
-use crate::settings::Settings;
+use crate::settings::{Settings, restricted};
 
-/// Runs MQTT-to-Kafka routes in Kubernetes.
+/// Runs routes between MQTT and Kafka in Kubernetes.
 #[derive(Debug, Parser)]
 #[command(name = "millrace-operator", version, about, arg_required_else_help = true)]
 pub struct Cli {
@@ -59,6 +60,9 @@ pub(crate) struct Run {
     /// Egress rules of that NetworkPolicy, as JSON. None: workers reach everything.
     #[arg(long, value_name = "JSON", value_parser = egress)]
     pub(crate) worker_egress: Option<Egress>,
+    /// As whom workers, probes and leave Jobs run: a PodSecurityContext, as JSON. None: as the image's user.
+    #[arg(long, value_name = "JSON", value_parser = pod_security)]
+    pub(crate) worker_pod_security: Option<PodSecurity>,
     /// Whether workers get a PodMonitor of the Prometheus operator.
     #[arg(long, value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set)]
     pub(crate) worker_pod_monitor: bool,
@@ -119,6 +123,10 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// As whom a pod runs.
+#[derive(Clone, Debug)]
+pub(crate) struct PodSecurity(pub(crate) PodSecurityContext);
+
 /// Rules of a NetworkPolicy.
 #[derive(Clone, Debug)]
 pub(crate) struct Egress(pub(crate) Vec<NetworkPolicyEgressRule>);
@@ -164,6 +172,10 @@ impl Run {
                 .clone()
                 .map(|egress| egress.0)
                 .unwrap_or_default(),
+            pod_security: self
+                .worker_pod_security
+                .clone()
+                .map_or_else(restricted, |security| security.0),
             pod_monitor: self.worker_pod_monitor,
         }
     }
@@ -179,6 +191,12 @@ fn filter(text: &str) -> Result<String, String> {
     tracing_subscriber::EnvFilter::try_new(text)
         .map(|_| text.to_owned())
         .map_err(|error| format!("is no filter such as `info` or `info,kube=debug`: {error}"))
+}
+
+fn pod_security(text: &str) -> Result<PodSecurity, String> {
+    serde_json::from_str(text)
+        .map(PodSecurity)
+        .map_err(|error| format!("is no PodSecurityContext: {error}"))
 }
 
 fn egress(text: &str) -> Result<Egress, String> {

@@ -385,10 +385,9 @@ impl Cluster {
     /// If the API server does not take it, or if the object has changed meanwhile.
     pub async fn set_finalizer(
         &self,
-        route: &TopicRoute,
+        meta: &ObjectMeta,
         wanted: bool,
     ) -> Result<Option<TopicRoute>, ClusterError> {
-        let meta = &route.metadata;
         let mut finalizers = meta.finalizers.clone().unwrap_or_default();
         finalizers.retain(|finalizer| finalizer != names::FINALIZER);
         if wanted {

@@ -24,6 +24,9 @@ pub use workers::{COUNTS, News, WorkerSeen, Workers};
 /// A rollout that takes longer keeps no others waiting.
 const ROLLOUT_DEADLINE: SignedDuration = SignedDuration::from_mins(10);
 
+/// A probe that takes longer keeps none waiting either.
+const PROBE_DEADLINE: SignedDuration = SignedDuration::from_mins(2);
+
 /// The kinds of children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ChildKind {
@@ -102,6 +105,17 @@ pub enum Seen {
     Plain,
 }
 
+impl Seen {
+    /// Whether it shows that workers are being replaced, or are about to be.
+    fn is_rolling(&self) -> bool {
+        match self {
+            Self::Set(set) => set.is_rolling(),
+            Self::Pod(pod) => pod.is_running_probe(),
+            _ => false,
+        }
+    }
+}
+
 /// What has been seen of a StatefulSet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SetSeen {
@@ -164,7 +178,7 @@ pub type Family = BTreeMap<(ChildKind, String), Child>;
 #[derive(Debug)]
 pub struct Observed {
     families: Mutex<HashMap<Owner, Family>>,
-    /// Those that replaced workers when they were last looked at: there are few, and all that plan ask about them.
+    /// Those that replaced workers, or tried what those will be, when they were last looked at: there are few, and all that plan ask about them.
     rolling: Mutex<HashSet<Owner>>,
     /// Kinds of which all that exist have been seen.
     listed: watch::Sender<HashSet<ChildKind>>,
@@ -201,7 +215,7 @@ impl Observed {
         if before == Some(&child) {
             return None;
         }
-        if matches!(&child.seen, Seen::Set(set) if set.is_rolling()) {
+        if owner.kind == names::kind::ROUTE && child.seen.is_rolling() {
             lock(&self.rolling).insert(owner.clone());
         }
         family.insert(key, child);
@@ -284,24 +298,26 @@ impl Observed {
         }
     }
 
-    /// How many routes are replacing workers at `now`, other than `except`. One that does not come to an end is no longer
-    /// waited for: it may be broken for reasons of its own.
+    /// How many routes are replacing workers at `now`, or trying what those will be, other than `except`. One that does not
+    /// come to an end is no longer waited for: it may be broken for reasons of its own.
     pub fn rolling(&self, except: &Owner, now: Timestamp) -> usize {
         let families = self.lock();
-        let is_under_way =
-            |set: &SetSeen| !set.is_observed || now.duration_since(set.revised) < ROLLOUT_DEADLINE;
-        let sets = |owner: &Owner| {
-            let children = families.get(owner).into_iter().flat_map(BTreeMap::values);
-            children.filter_map(|child| match &child.seen {
-                Seen::Set(set) if set.is_rolling() => Some(set),
-                _ => None,
-            })
+        let children = |owner: &Owner| families.get(owner).into_iter().flat_map(BTreeMap::values);
+        let is_under_way = |child: &Child| match &child.seen {
+            Seen::Set(set) => {
+                set.is_rolling() && (!set.is_observed || now.duration_since(set.revised) < ROLLOUT_DEADLINE)
+            }
+            Seen::Pod(pod) => {
+                let is_new = |created| now.duration_since(created) < PROBE_DEADLINE;
+                pod.is_running_probe() && pod.created.is_some_and(is_new)
+            }
+            _ => false,
         };
         let mut rolling = lock(&self.rolling);
-        rolling.retain(|owner| sets(owner).next().is_some());
+        rolling.retain(|owner| children(owner).any(|child| child.seen.is_rolling()));
         let under_way = rolling
             .iter()
-            .filter(|owner| *owner != except && sets(owner).any(|set| is_under_way(set)));
+            .filter(|owner| *owner != except && children(owner).any(is_under_way));
         under_way.count()
     }
 
@@ -465,5 +481,31 @@ mod tests {
         assert_eq!(rolling(late), 0);
         show(&observed, "broken", "r2", 1);
         assert_eq!(rolling(soon), 1);
+    }
+
+    #[test]
+    fn a_route_whose_probe_runs_keeps_others_waiting_for_a_while() {
+        let observed = Observed::default();
+        let began: Timestamp = "2026-03-01T03:00:00Z".parse().unwrap();
+        let show = |phase: &str| {
+            let probe: Pod = serde_json::from_value(json!({
+                "metadata": {
+                    "name": "probe", "namespace": "plant", "creationTimestamp": began,
+                    "labels": {
+                        names::OWNER_KIND: names::kind::ROUTE, names::INSTANCE: "route",
+                        names::COMPONENT: names::component::PROBE,
+                    },
+                },
+                "status": {"phase": phase},
+            }))
+            .unwrap();
+            observed.apply(ChildKind::Pod, &probe.metadata, pod(&probe));
+        };
+        show("Pending");
+        assert_eq!(observed.rolling(&owner("another"), began), 1);
+        assert_eq!(observed.rolling(&owner("route"), began), 0);
+        assert_eq!(observed.rolling(&owner("another"), began + PROBE_DEADLINE), 0);
+        show("Succeeded");
+        assert_eq!(observed.rolling(&owner("another"), began), 0);
     }
 }

@@ -32,7 +32,8 @@ pub use inputs::{
 pub use meta::Family;
 pub(crate) use pod::file;
 pub use rejection::Rejection;
-pub use route::{Plan, Rollout, goal, is_older, render, route};
+pub use route::{Plan, Rollout, goal, goes_before, render, route};
+pub use stateful_set::grace;
 pub use uptake::Uptake;
 pub use valid::Checks;
 pub use whereabouts::{Whereabouts, client};

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::{PodSecurityContext, SeccompProfile};
 use k8s_openapi::api::networking::v1::NetworkPolicyEgressRule;
+
+/// The user that runs in the image.
+const USER: i64 = 65532;
 
 /// What the operator was told when it was started.
 #[derive(Clone, Debug)]
@@ -23,6 +27,8 @@ pub struct Settings {
     pub network_policy: bool,
     /// Where workers may connect to. Empty: anywhere.
     pub egress: Vec<NetworkPolicyEgressRule>,
+    /// As whom workers, probes and leave Jobs run.
+    pub pod_security: PodSecurityContext,
     /// Workers are scraped by a PodMonitor, because the cluster has that kind.
     pub pod_monitor: bool,
 }
@@ -38,14 +44,40 @@ impl Default for Settings {
             scrape_interval: Duration::from_secs(15),
             network_policy: true,
             egress: Vec::new(),
+            pod_security: restricted(),
             pod_monitor: false,
         }
+    }
+}
+
+/// As the user of the image, to whom files that are mounted belong.
+pub(crate) fn restricted() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        fs_group: Some(USER),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".into(),
+            localhost_profile: None,
+        }),
+        ..PodSecurityContext::default()
     }
 }
 
 impl Settings {
     /// What workers are replaced for, beside their route's own settings, and what is tried before.
     pub(crate) fn of_workers(&self) -> String {
-        format!("{} {}", self.worker_image, self.worker_log)
+        let default = Self::default();
+        let mut all = vec![self.worker_image.clone(), self.worker_log.clone()];
+        // What is as it always was is left out: workers are not replaced because a release can be told more.
+        if self.worker_image_pull_policy != default.worker_image_pull_policy {
+            all.push(self.worker_image_pull_policy.clone());
+        }
+        all.extend(self.worker_image_pull_secrets.iter().cloned());
+        if self.pod_security != default.pod_security {
+            all.push(serde_json::to_string(&self.pod_security).unwrap_or_default());
+        }
+        all.join(" ")
     }
 }

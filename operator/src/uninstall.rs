@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::core::PartialObjectMeta;
 use millrace_crds::TopicRoute;
 use serde_json::json;
 
@@ -25,7 +26,8 @@ pub(crate) async fn run(cluster: &Cluster, args: &Uninstall) -> anyhow::Result<(
     };
     for scope in scopes {
         let api: Api<TopicRoute> = scope.api(cluster.client());
-        let routes = match api.list(&ListParams::default()).await {
+        // Also those that this program could not read.
+        let routes = match api.list_metadata(&ListParams::default()).await {
             Ok(routes) => routes,
             // Without the definitions there are no routes either.
             Err(kube::Error::Api(status)) if status.code == 404 => continue,
@@ -77,11 +79,11 @@ async fn stop(cluster: &Cluster, args: &Uninstall) -> anyhow::Result<()> {
     }
 }
 
-async fn release(cluster: &Cluster, route: &TopicRoute) -> anyhow::Result<()> {
+async fn release(cluster: &Cluster, route: &PartialObjectMeta<TopicRoute>) -> anyhow::Result<()> {
     if !has_finalizer(&route.metadata) {
         return Ok(());
     }
-    cluster.set_finalizer(route, false).await?;
+    cluster.set_finalizer(&route.metadata, false).await?;
     let note = Note {
         warning: true,
         reason: "SessionsLeft".into(),

@@ -240,6 +240,16 @@ async fn an_object_that_cannot_be_read_hurts_no_other() {
     let writes = fake.writes();
     fake.until(SCRAPE * 10, |_| false).await;
     assert_eq!(fake.writes(), writes, "it is said once");
+    // Nor is it kept when it is deleted.
+    let neighbour = Key::new("topicroutes", NAMESPACE, "neighbour");
+    fake.edit_at(&neighbour, &|route| {
+        route["spec"]["from"]["mqtt"]["lanes"] = "x".into()
+    });
+    let unreadable = |world: &fake::World| condition(world, "neighbour", "Accepted")["status"] == "False";
+    assert!(fake.until(PATIENCE, unreadable).await);
+    fake.delete_at(&neighbour);
+    let gone = fake.until(PATIENCE, |world| world.store.get(&neighbour).is_none());
+    assert!(gone.await, "{:#?}", state(fake.world().objects()));
     assert_eq!(fake.broken(), [""; 0]);
     drop(operator);
 }

@@ -285,14 +285,85 @@ async fn a_route_that_is_not_admitted_takes_nothing_from_one_that_is() {
     assert!(are(&fake.world(), "BrokerNotFound", "AsAsked"));
     refer("broker");
 
-    // One that is admitted does.
+    // Nor does one that is admitted later, although it is the older.
     fake.edit_at(&broker(), &|broker| {
         broker["spec"]["allowedRoutes"] = json!({"namespaces": {"from": "All"}});
     });
     let came = fake
-        .until(PATIENCE, |world| are(world, "AsAsked", "GroupConflict"))
+        .until(PATIENCE, |world| are(world, "GroupConflict", "AsAsked"))
         .await;
     let told = [reason(&fake.world(), "a-stranger"), reason(&fake.world(), "hub")];
     assert!(came, "{told:?}");
+    operator.kill().await;
+}
+
+/// Commands go from Kafka to devices, and answers from those to Kafka: the older by name writes, and reads elsewhere.
+const BOTH_WAYS: &str = "
+apiVersion: millrace.dev/v1alpha1
+kind: TopicRoute
+metadata: {name: answers, namespace: hub}
+spec:
+  replicas: 0
+  from:
+    mqtt:
+      brokerRef: {name: broker}
+      subscriptions: [{filter: devices/+/answers}]
+      ordering: PerTopic
+      lanes: 1
+  to:
+    kafka: {sinkRef: {name: main}, topic: answers}
+---
+apiVersion: millrace.dev/v1alpha1
+kind: TopicRoute
+metadata: {name: commands, namespace: hub}
+spec:
+  replicas: 0
+  from:
+    kafka: {sinkRef: {name: main}, topics: [commands]}
+  to:
+    mqtt: {brokerRef: {name: broker}, topic: devices/all/commands, allowedTopics: [devices/all/commands]}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_is_edited_into_a_loop_is_refused_and_not_the_one_that_ran() {
+    let fake = Fake::new();
+    fake.create(HUB);
+    fake.create(BOTH_WAYS);
+    let operator = fake.start("worker:1");
+    let are = |world: &World, answers: &str, commands: &str| {
+        [("answers", answers), ("commands", commands)]
+            .into_iter()
+            .all(|(name, reason)| {
+                let route = world
+                    .store
+                    .get(&Key::new("topicroutes", "hub", name))
+                    .expect("a route");
+                condition(route, "Accepted").is_some_and(|accepted| accepted["reason"] == reason)
+            })
+    };
+    let comes = async |what: &str, answers: &str, commands: &str| {
+        let came = fake.until(PATIENCE, |world| are(world, answers, commands)).await;
+        assert!(came, "{what}");
+        fake.rest(STILL).await;
+        assert!(are(&fake.world(), answers, commands), "{what} was undone");
+    };
+    comes("both are accepted", "AsAsked", "AsAsked").await;
+    let answers = Key::new("topicroutes", "hub", "answers");
+    let reads = |filter: &'static str| {
+        fake.edit_at(&answers, &move |route| {
+            route["spec"]["from"]["mqtt"]["subscriptions"] = json!([{"filter": filter}]);
+        });
+    };
+    let writes = |topic: &'static str| {
+        fake.edit_at(&answers, &move |route| {
+            route["spec"]["to"]["kafka"]["topic"] = topic.into()
+        });
+    };
+    writes("commands");
+    comes("it writes what the other reads", "AsAsked", "AsAsked").await;
+    reads("devices/#");
+    comes("it closes a loop", "FeedsItself", "AsAsked").await;
+    reads("devices/+/answers");
+    comes("it is open again", "AsAsked", "AsAsked").await;
     operator.kill().await;
 }

@@ -206,6 +206,7 @@ fn pods(record: &LaneRecord) -> BTreeMap<u16, PodView> {
             said: Some(Said::of(&status)),
             answered: Some(Instant::now()),
             going: false,
+            heard: record.generation,
         };
         (ordinal, view)
     };

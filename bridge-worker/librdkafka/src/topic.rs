@@ -29,8 +29,8 @@ unsafe impl<C: ProducerContext + 'static> Sync for Topic<C> where BaseProducer<C
 pub struct Record<'a> {
     /// Without one it goes to any partition.
     pub key: Option<&'a [u8]>,
-    /// What is in it.
-    pub value: &'a [u8],
+    /// What is in it; a tombstone has none.
+    pub value: Option<&'a [u8]>,
     /// Milliseconds since the epoch; 0 is now.
     pub timestamp_ms: i64,
     /// Comes back with its delivery report.
@@ -67,7 +67,7 @@ impl<C: ProducerContext<DeliveryOpaque = usize> + 'static> Topic<C> {
     pub fn send(&self, record: Record<'_>) -> KafkaResult<()> {
         let bytes = |bytes: &[u8]| (bytes.as_ptr().cast::<c_void>(), bytes.len());
         let (key, key_bytes) = record.key.map_or((ptr::null(), 0), bytes);
-        let (value, value_bytes) = bytes(record.value);
+        let (value, value_bytes) = record.value.map_or((ptr::null(), 0), bytes);
         let headers = record.headers.as_ref().map_or(ptr::null_mut(), |list| list.0);
         // SAFETY: the client and the topic are alive. Each part is followed by what librdkafka takes from the list for it.
         // Key and value are copied; the headers are librdkafka's if, and only if, there is no error.

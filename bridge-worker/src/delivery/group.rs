@@ -11,7 +11,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use serde::Deserialize;
 use tokio::sync::watch;
 
@@ -59,6 +59,15 @@ impl Group {
             paused: AtomicBool::new(false),
             pending: Mutex::default(),
         }
+    }
+
+    /// What to make a client with, as the credentials are now, and their revision: of those that come in between it is the
+    /// one before, so that they are noticed.
+    pub(super) fn newest(&self, config: &ClientConfig) -> (u64, ClientConfig) {
+        let entry = self.credentials.known().revision();
+        let mut config = config.clone();
+        self.credentials.apply(&mut config);
+        (entry, config)
     }
 
     /// Says whether Kafka is to send nothing; returns what was said before.

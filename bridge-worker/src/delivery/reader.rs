@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use millrace_contract::status::Reason;
 
 use super::group::{Group, forbidden};
-use super::outgoing::{About, Arena, Body, Failed, Outgoing, Source, Step, charge};
+use super::outgoing::{About, Arena, Body, Failed, Outgoing, Source, Step, charge, epoch_ms};
 use super::plan::LivePlan;
 use super::progress::{Commit, Slot};
 use super::shared::{Command, Orders, Shared};
@@ -94,9 +94,10 @@ impl Reader {
         steps: mpsc::UnboundedSender<Vec<Step>>,
     ) -> KafkaResult<Self> {
         let topics = group.topics.clone();
+        let (entry, newest) = group.newest(&config);
         Ok(Self {
-            entry: group.credentials.known().revision(),
-            consumer: config.create_with_context(group)?,
+            entry,
+            consumer: newest.create_with_context(group)?,
             config,
             shared,
             orders,
@@ -175,9 +176,8 @@ impl Reader {
     /// Becomes another member of the group, made with the credentials that work now: librdkafka reads them once.
     fn renew(&mut self) {
         let group = self.group().again();
-        self.entry = group.credentials.known().revision();
-        let mut config = self.config.clone();
-        group.credentials.apply(&mut config);
+        let (entry, config) = group.newest(&self.config);
+        self.entry = entry;
         match config.create_with_context(group) {
             Ok(consumer) if self.leave() => {
                 self.consumer = consumer;
@@ -409,9 +409,11 @@ impl Batch {
             },
             Ok(Decision::Filtered) => Becomes::Nothing,
             Ok(Decision::Write) => {
+                // A record may be without a time: then it counts from when it is read.
+                let began_at_ms = || message.timestamp().to_millis().unwrap_or_else(epoch_ms);
                 let expires_at_ms = live
                     .expiry
-                    .map(|expiry| record.timestamp_ms.saturating_add(expiry.as_millis() as i64));
+                    .map(|expiry| began_at_ms().saturating_add(expiry.as_millis() as i64));
                 let body = self.arena.push(&self.message, record.value.unwrap_or_default());
                 let about = About {
                     qos: live.qos,
@@ -504,7 +506,7 @@ fn owned(record: &SourceRecord<'_>) -> OwnedRecord {
     OwnedRecord {
         topic: record.topic.to_owned(),
         key: record.key.map(<[u8]>::to_vec),
-        value: record.value.unwrap_or_default().to_vec(),
+        value: record.value.map(<[u8]>::to_vec),
         headers: headers
             .map(|(name, value)| ((*name).to_owned(), value.unwrap_or_default().to_vec()))
             .collect(),

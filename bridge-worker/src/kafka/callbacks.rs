@@ -150,7 +150,7 @@ fn owned(message: &BorrowedMessage<'_>) -> OwnedRecord {
     OwnedRecord {
         topic: message.topic().to_owned(),
         key: message.key().map(<[u8]>::to_vec),
-        value: message.payload().unwrap_or_default().to_vec(),
+        value: message.payload().map(<[u8]>::to_vec),
         headers,
         timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
     }

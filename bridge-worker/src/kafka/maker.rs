@@ -22,6 +22,9 @@ pub(crate) type Policies = Vec<(TopicPattern, TopicPolicy)>;
 
 type Admin = AdminClient<Quiet>;
 
+/// The configuration of a topic, by Kafka's names.
+type Configuration = HashMap<String, Option<String>>;
+
 /// Creates topics, and describes them.
 pub(crate) struct TopicMaker {
     policies: Policies,
@@ -127,15 +130,18 @@ impl TopicMaker {
         }
     }
 
-    /// The configuration of a topic, by Kafka's names. `None` when Kafka does not tell: not every Kafka lets every
-    /// client describe configurations.
-    pub(super) fn describe(&self, topic: &str) -> Option<HashMap<String, Option<String>>> {
+    /// The configuration of a topic, by Kafka's names.
+    ///
+    /// # Errors
+    /// When Kafka does not tell, with what it says instead: not every Kafka lets every client describe configurations.
+    pub(super) fn describe(&self, topic: &str) -> Result<Configuration, Option<RDKafkaErrorCode>> {
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
         let topic = [ResourceSpecifier::Topic(topic)];
         let outcome = self.ask(async |admin| admin.describe_configs(&topic, &options).await);
-        let resource = outcome.ok()?.into_iter().next()?.ok()?;
+        let answers = outcome.map_err(|error| error.rdkafka_error_code())?;
+        let resource = answers.into_iter().next().ok_or(None)?.map_err(Some)?;
         let entries = resource.entries.into_iter();
-        Some(entries.map(|entry| (entry.name, entry.value)).collect())
+        Ok(entries.map(|entry| (entry.name, entry.value)).collect())
     }
 
     /// What of a topic with so many replicas is not as the sink says of those that it creates, but for the number of
@@ -157,8 +163,17 @@ impl TopicMaker {
         if policy.config.is_empty() {
             return drift;
         }
-        let Some(config) = self.describe(topic) else {
-            return drift;
+        let config = match self.describe(topic) {
+            Ok(config) => config,
+            Err(code) => {
+                if code == Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
+                    drift.push(
+                        "a configuration that this client may not see (grant its user DescribeConfigs on the topic)"
+                            .to_owned(),
+                    );
+                }
+                return drift;
+            }
         };
         for (name, wanted) in &policy.config {
             let found = config.get(name).and_then(Option::as_deref);

@@ -306,8 +306,9 @@ impl Producer {
         while old.in_flight_count() > 0 && !self.stop.load(Ordering::Acquire) {
             arm(old);
             old.poll(Duration::from_millis(1));
-            // Credentials of before may not be taken any more: what they have not sent goes with the new ones.
-            let is_hopeless = why == Why::Renewed && started.elapsed() >= FLUSH;
+            // Credentials of before may not be taken any more, or a partition has no leader: what has not been confirmed goes
+            // with the new producer. Until then no lane goes on.
+            let is_hopeless = why != Why::Failed && started.elapsed() >= FLUSH;
             if is_hopeless || (why != Why::Failed && has_failed(old)) {
                 old.purge(PurgeConfig::default().queue().inflight());
             }

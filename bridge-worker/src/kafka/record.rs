@@ -5,7 +5,8 @@ use super::FailureClass;
 pub(crate) struct RecordRef<'a> {
     pub(crate) topic: &'a str,
     pub(crate) key: Option<&'a [u8]>,
-    pub(crate) value: &'a [u8],
+    /// A tombstone has none.
+    pub(crate) value: Option<&'a [u8]>,
     pub(crate) headers: Headers<'a>,
     pub(crate) timestamp_ms: i64,
 }
@@ -22,7 +23,7 @@ pub(crate) enum Headers<'a> {
 pub(crate) struct OwnedRecord {
     pub(crate) topic: String,
     pub(crate) key: Option<Vec<u8>>,
-    pub(crate) value: Vec<u8>,
+    pub(crate) value: Option<Vec<u8>>,
     pub(crate) headers: Vec<(String, Vec<u8>)>,
     pub(crate) timestamp_ms: i64,
 }
@@ -50,12 +51,13 @@ impl<'a> Headers<'a> {
 impl RecordRef<'_> {
     /// Key, value and headers, in bytes.
     pub(crate) fn size(&self) -> usize {
+        let value = self.value.map_or(0, <[u8]>::len);
         match self.headers {
             Headers::Mapped(record) if record.value().is_some() => record.size(),
-            Headers::Mapped(record) => record.size() + self.value.len(),
+            Headers::Mapped(record) => record.size() + value,
             Headers::Owned(headers) => {
                 let headers: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-                self.key.map_or(0, <[u8]>::len) + self.value.len() + headers
+                self.key.map_or(0, <[u8]>::len) + value + headers
             }
         }
     }
@@ -64,7 +66,7 @@ impl RecordRef<'_> {
         OwnedRecord {
             topic: self.topic.to_owned(),
             key: self.key.map(<[u8]>::to_vec),
-            value: self.value.to_vec(),
+            value: self.value.map(<[u8]>::to_vec),
             headers: self
                 .headers
                 .iter()
@@ -80,7 +82,7 @@ impl OwnedRecord {
         RecordRef {
             topic: &self.topic,
             key: self.key.as_deref(),
-            value: &self.value,
+            value: self.value.as_deref(),
             headers: Headers::Owned(&self.headers),
             timestamp_ms: self.timestamp_ms,
         }

@@ -142,12 +142,14 @@ impl Topics {
         inner.topics.len() < before
     }
 
-    /// Whether Kafka has said before that the topic exists, of which it says now that it does not.
+    /// Whether Kafka has said before that the topic exists, of which it says now that it does not, and has not gone on saying so:
+    /// brokers that start forget topics for a moment.
     pub(crate) fn has_known(&self, topic: &str) -> bool {
+        let now = Instant::now();
         let mut inner = self.lock();
         inner.topics.get_mut(topic).is_some_and(|topic| {
-            topic.asked = Some(Instant::now());
-            topic.has_existed
+            topic.asked = Some(now);
+            topic.has_existed && topic.missed.is_none_or(|_| is_recent(topic.missed, now))
         })
     }
 
@@ -401,7 +403,7 @@ impl TopicKeeper {
 
     fn describe(&self, name: &str, brokers: usize, replicas: usize) -> Option<Topic> {
         // Without an answer, Kafka's own answer to a record decides.
-        let config = self.maker.describe(name)?;
+        let config = self.maker.describe(name).ok()?;
         let value = |name: &str| config.get(name).cloned().flatten();
         let min_insync = value("min.insync.replicas").and_then(|text| text.parse().ok());
         Some(Topic {
@@ -483,6 +485,9 @@ mod tests {
         );
         // A record for it was refused.
         assert!(topics.has_known("deleted") && topics.is_wanted("deleted"));
+        // Nobody waits for one of which that has been said for long.
+        set(None, begin.checked_sub(FORGOTTEN));
+        assert!(!topics.has_known("deleted") && topics.is_wanted("deleted"));
         set(None, Some(begin));
         assert!(topics.forget(begin + FORGOTTEN));
         assert!(!topics.has_known("deleted") && !topics.is_wanted("deleted"));

@@ -14,7 +14,7 @@ impl Runner {
     /// Waits without a connection until there is to be one, after `wait` at the earliest, while reports of earlier
     /// connections are taken. False: the lane is to end.
     pub(super) async fn rest(&mut self, wait: Duration) -> bool {
-        let until = Instant::now() + wait;
+        let mut until = Instant::now() + wait;
         loop {
             self.take_orders(None);
             let now = self.take_reports();
@@ -34,6 +34,9 @@ impl Runner {
                     // Another worker has the session now: nothing that comes later can be told from a repeat.
                     self.task.lane.taken_over();
                     self.task.report.state(LaneState::Down);
+                    // Told to read it again, it has nobody to wait for.
+                    self.attempts.begin_anew();
+                    until = now;
                 }
                 Command::Leave if self.leaving == Leaving::Left => self.task.report.state(LaneState::Left),
                 Command::Run if self.has_nothing_to_read() => {

@@ -62,6 +62,11 @@ impl Runner {
         let at = self.take_reports();
         self.take_orders(Some((connection, talk)));
         let parts = self.is_to_part(talk);
+        if !parts {
+            // The time for a goodbye runs from when it is to be said: one that was overtaken by the end of the connection
+            // leaves nothing behind.
+            self.drain_until = None;
+        }
         self.task.lane.acks(connection, parts);
         connection.try_flush()?;
         if self.command == Command::Abort {
@@ -118,6 +123,7 @@ impl Runner {
         {
             next = next.min(moment);
         }
+        let next = next.max(at + Duration::from_millis(1));
         let index = self.index();
         tokio::select! {
             biased;

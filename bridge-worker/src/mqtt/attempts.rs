@@ -54,6 +54,12 @@ impl Attempts {
         }
     }
 
+    /// Nothing of what made it wait counts any more.
+    pub(crate) fn begin_anew(&mut self) {
+        self.backoff.reset();
+        (self.takeovers, self.short_connections) = (0, 0);
+    }
+
     /// The version to speak.
     pub(crate) fn version(&self) -> Version {
         self.version

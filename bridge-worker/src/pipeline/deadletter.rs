@@ -78,7 +78,7 @@ impl Failed {
         OwnedRecord {
             topic: topic.to_owned(),
             key: Some(self.topic.clone().into_bytes()),
-            value,
+            value: Some(value),
             headers,
             timestamp_ms: self.received_at_ms,
         }

@@ -337,7 +337,7 @@ impl<S: Sink> Lane<S> {
         let record = RecordRef {
             topic: self.record.topic(),
             key: self.record.key(),
-            value: self.record.value().unwrap_or(payload),
+            value: Some(self.record.value().unwrap_or(payload)),
             headers: Headers::Mapped(&self.record),
             timestamp_ms: now.epoch_ms,
         };

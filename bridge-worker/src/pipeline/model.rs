@@ -233,7 +233,7 @@ impl World {
             .records
             .borrow_mut()
             .remove(usize::from(nth) % count);
-        let content = record.value[0];
+        let content = record.value.as_ref().expect("a value")[0];
         let failure = |class, record| {
             Err(Box::new(Failure {
                 class,

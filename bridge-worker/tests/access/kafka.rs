@@ -493,6 +493,38 @@ fn a_route_from_kafka_says_which_right_its_user_lacks_and_goes_on_when_it_has_it
 }
 
 #[test]
+fn a_route_from_kafka_that_was_never_let_in_is_when_its_password_is_corrected() {
+    let site = &*SITE;
+    let mosquitto = Mosquitto::builder().start();
+    site.kafka.create_topic("orders", 2, &[]);
+    allow(&site.kafka, &["Read"], ["--topic", "orders"]);
+    allow(&site.kafka, &["Read"], ["--group", "orders"]);
+    let mut document = site.route("LOGIN");
+    site.login(&mut document, "SCRAM-SHA-512", "plant", PASSWORD);
+    let Some(Sasl::Basic { credentials, .. }) = &mut document.settings.sink.sasl else {
+        panic!("a login")
+    };
+    credentials.password = site.write("corrected", "not yet");
+    document.settings.broker.urls = vec![format!("mqtt://127.0.0.1:{}", mosquitto.port())];
+    let mut document = commands(document);
+    if let Some(consumer) = &mut document.settings.consumer {
+        (consumer.topics, consumer.group) = (vec!["orders".into()], "orders".into());
+    }
+    let worker = WorkerProcess::start(&document);
+    let wait_for = |what: &str, is: &dyn Fn(&RouteStatus) -> bool| {
+        wait_until(SOON, what, || {
+            worker.try_status().is_some_and(|status| is(&status))
+        });
+    };
+    wait_for("it to be refused", &|status| {
+        let mut problems = status.problems.iter();
+        problems.any(|problem| problem.reason == Reason::KafkaRefused)
+    });
+    site.write("corrected", PASSWORD);
+    wait_for("both ends", &|status| status.ready && status.problems.is_empty());
+}
+
+#[test]
 fn of_what_a_route_watches_the_right_that_is_missing_is_named_until_it_is_granted() {
     let site = &*SITE;
     let mosquitto = Mosquitto::builder().start();

@@ -84,7 +84,10 @@ impl Plant {
     /// With messages that mosquitto has not answered; of QoS 2 some that it has, and was not told to forget.
     fn kill_workers(&mut self, what: &str) {
         self.hold("the workers have messages on their way", |commands| {
-            commands.witness.open() >= 10 && (commands.route.qos < 2 || commands.witness.unreleased() > 0)
+            let victim = commands.workers[0].status().delivery;
+            victim.is_some_and(|delivery| delivery.connection.window > 0)
+                && commands.witness.open() >= 10
+                && (commands.route.qos < 2 || commands.witness.unreleased() > 0)
         });
         let met = self
             .all

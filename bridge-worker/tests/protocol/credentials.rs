@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use crate::harness::{DEADLINE, MockKafka, WorkerProcess, keeping_cores, route};
+use crate::harness::{
+    DEADLINE, MockKafka, QUIET, Running, WorkerProcess, keeping_cores, message, repeat, route, session,
+};
 use millrace_contract::status::{LaneState, Reason};
 use millrace_contract::{Credentials, Document, Ordering, Tls, Value};
+use millrace_testkit::wire::Properties;
 use millrace_testkit::{Authority, Mosquitto, Process, Publisher, ScriptedBroker, wait_until};
 
 /// A mounted Secret: a folder behind a link that is swapped, so that user name and password change at once.
@@ -219,4 +222,46 @@ fn a_certificate_that_only_the_broker_has_renewed_is_seen_while_a_connection_las
         worker.status().problems.is_empty()
     });
     assert_eq!(connections(&worker), [1]);
+}
+
+/// A lane that is to connect anew waits for Kafka first. When its connection is cut meanwhile, the time for that is over and done
+/// with: the next time it ends in order it has as long as ever.
+#[test]
+fn a_goodbye_that_was_cut_off_leaves_the_next_one_all_its_time() {
+    const DRAIN: Duration = Duration::from_secs(2);
+    let (broker, kafka) = (ScriptedBroker::start(), MockKafka::start(&["out.a"]));
+    let mut secret = Secret::new("old", "old");
+    let mut document = route(&broker, kafka.bootstrap());
+    document.settings.broker.credentials = Some(secret.credentials());
+    document.live.timeouts.drain_ms = DRAIN.as_millis() as u64;
+    kafka.hold_topic("out.a");
+    let worker = Running::start(document);
+    let mut connection = session(&broker, false);
+    connection.publish(message("a", 1, "held"));
+    worker.wait_received(1);
+    secret.set("new", "new");
+    let mut trial = broker.accept();
+    trial.expect_connect();
+    trial.send_connack(false, 0, Properties::new());
+    trial.expect_disconnect();
+    worker.wait_for("the new ones to be taken over", |status| {
+        status.credentials_taken_over == 1
+    });
+    // It reads no more, and says nothing yet.
+    connection.publish(message("a", 2, "not read"));
+    connection.assert_silent(QUIET);
+    assert_eq!(worker.ledger().received, 1);
+    connection.reset();
+
+    let mut connection = session(&broker, true);
+    connection.assert_silent(DRAIN);
+    connection.publish(repeat("a", 1, "held"));
+    connection.publish(message("a", 2, "held as well"));
+    worker.wait_received(3);
+    worker.stop();
+    connection.assert_silent(QUIET);
+    kafka.release_topic("out.a");
+    connection.expect_pubacks([1, 2]);
+    assert_eq!(connection.expect_disconnect(), 0);
+    worker.wait_ended();
 }

@@ -578,6 +578,39 @@ fn a_topic_that_is_missing_is_said_and_read_when_it_is_there() {
 }
 
 #[test]
+fn a_tombstone_that_cannot_be_delivered_is_one_as_a_dead_letter_too() {
+    let (broker, kafka) = parts();
+    let tombstone = Written {
+        key: Some("any/#"),
+        ..Written::default()
+    };
+    kafka.write("commands", 0, &[tombstone, command("any/#", "")]);
+    let delivery = Running::start(document(&broker, &kafka));
+    let mut connection = session(&broker, false);
+    committed(&kafka, 2);
+    let letters = kafka.records("dead");
+    let values: Vec<_> = letters.iter().map(|letter| letter.value.as_deref()).collect();
+    assert_eq!(values, [None, Some(b"".as_slice())]);
+    delivery.end(&mut connection);
+}
+
+/// Brokers of Kafka that start forget topics for a moment.
+#[test]
+fn a_dead_letter_waits_for_a_topic_that_kafka_has_forgotten_for_a_moment() {
+    let (broker, kafka) = parts();
+    kafka.write("commands", 0, &[command("any/#", "first")]);
+    let delivery = Running::operated(&document(&broker, &kafka));
+    let mut connection = session(&broker, false);
+    committed(&kafka, 1);
+    kafka.answer_produce(&[Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART]);
+    kafka.write("commands", 0, &[command("any/#", "second")]);
+    committed(&kafka, 2);
+    assert_eq!(kafka.values("dead"), ["first", "second"]);
+    assert_eq!(delivery.status().ledger.dead_lettered, 2);
+    delivery.end(&mut connection);
+}
+
+#[test]
 fn a_topic_that_goes_while_it_is_read_is_said_and_read_again_when_it_is_back() {
     let (broker, kafka) = parts();
     kafka.write("commands", 0, &[command("a", "before")]);

@@ -11,7 +11,7 @@ docs/install.md says what each rule is for.
   resources: [mqttbrokers/status, kafkasinks/status, topicroutes/status]
   verbs: [patch]
 - apiGroups: [millrace.dev]
-  resources: [topicroutes/finalizers]
+  resources: [mqttbrokers/finalizers, kafkasinks/finalizers, topicroutes/finalizers]
   verbs: [update]
 - apiGroups: [""]
   resources: [pods, serviceaccounts, services]

@@ -243,10 +243,31 @@ pub struct WatchedGroupStatus {
     pub lag: Option<i64>,
     /// The lag grows, and every partition of a topic has a member already: more partitions would help.
     pub saturated: bool,
+    /// The topics that are watched of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub topics: Vec<TopicLagStatus>,
     /// Why nothing is known of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub problem: Option<String>,
+}
+
+/// How far behind a consumer group is in a topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TopicLagStatus {
+    /// The topic.
+    #[schemars(length(max = 249))]
+    pub topic: String,
+    /// Records between what the group has committed and the end. Absent: it has committed nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub lag: Option<i64>,
+    /// It has grown for a minute.
+    pub growing: bool,
+    /// It grows, and every partition has a member already.
+    pub saturated: bool,
 }
 
 /// The list of conditions with the bounds of Kubernetes' own API, which k8s-openapi's schema leaves out.

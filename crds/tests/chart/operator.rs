@@ -2,6 +2,8 @@ use serde_json::{Value, json};
 
 use crate::helm::{args, pod_spec, render, render_as, text, title};
 
+const AS_THE_IMAGE: &str = r#"{"fsGroup":65532,"runAsGroup":65532,"runAsNonRoot":true,"runAsUser":65532,"seccompProfile":{"type":"RuntimeDefault"}}"#;
+
 #[test]
 fn the_operator_is_started_with_the_defaults_spelled_out() {
     let Some(objects) = render("") else { return };
@@ -18,6 +20,8 @@ fn the_operator_is_started_with_the_defaults_spelled_out() {
             "--worker-image-pull-policy=IfNotPresent",
             "--worker-log-filter=info",
             "--worker-network-policy=true",
+            &format!("--worker-pod-security={AS_THE_IMAGE}"),
+            "--worker-pod-monitor=false",
             "--max-concurrent-routes=10",
             "--scrape-interval=15s",
             "--log-format=json",
@@ -37,6 +41,8 @@ imagePullSecrets: [{name: registry}, {name: mirror}]
 operator: {maxConcurrentRoutes: 3, scrapeInterval: 5s, adminHost: "::"}
 log: {format: pretty, filter: "info,millrace_operator=debug"}
 worker:
+  podMonitors: Always
+  podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}
   image: {repository: example.com/worker, tag: v2, pullPolicy: Always}
   log: {filter: "warn,bridge_worker=trace"}
   networkPolicy:
@@ -59,6 +65,8 @@ worker:
             "--worker-log-filter=warn,bridge_worker=trace",
             "--worker-network-policy=false",
             r#"--worker-egress=[{"ports":[{"port":9092,"protocol":"TCP"}],"to":[{"ipBlock":{"cidr":"10.0.0.0/8"}}]}]"#,
+            r#"--worker-pod-security={"runAsNonRoot":true,"seccompProfile":{"type":"RuntimeDefault"}}"#,
+            "--worker-pod-monitor=true",
             "--max-concurrent-routes=3",
             "--scrape-interval=5s",
             "--log-format=pretty",

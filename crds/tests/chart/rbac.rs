@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::helm::{Objects, render, render_as, text, title};
+use crate::helm::{Objects, args, render, render_as, text, title};
 
 const NAMESPACED: &str = "watchNamespaces: [north, south]";
 const METRICS_API: &str = "metricsApi: {enabled: true}";
@@ -51,8 +51,8 @@ fn expected() -> BTreeSet<String> {
     for kind in ["mqttbrokers", "kafkasinks", "topicroutes"] {
         lines.insert(format!("millrace.dev/{kind}: list watch patch"));
         lines.insert(format!("millrace.dev/{kind}/status: patch"));
+        lines.insert(format!("millrace.dev/{kind}/finalizers: update"));
     }
-    lines.insert("millrace.dev/topicroutes/finalizers: update".to_owned());
     for child in [
         "pods",
         "serviceaccounts",
@@ -184,7 +184,7 @@ fn no_role_reads_secrets_or_grants_anything() {
 }
 
 #[test]
-fn pod_monitors_may_be_made_where_the_cluster_knows_them() {
+fn pod_monitors_are_made_where_the_cluster_knows_them() {
     let rule = format!("monitoring.coreos.com/podmonitors: {CHILD}");
     let known: &[&str] = &[
         "--kube-version",
@@ -205,6 +205,9 @@ fn pod_monitors_may_be_made_where_the_cluster_knows_them() {
         };
         let has = rules(objects.one("ClusterRole", "millrace-operator")).contains(&rule);
         assert_eq!(has, expected, "{choice} {cluster:?}");
+        let told = format!("--worker-pod-monitor={expected}");
+        let is_told = args(objects.operator()).contains(&told.as_str());
+        assert!(is_told, "{choice} {cluster:?}");
     }
 }
 

@@ -1,12 +1,17 @@
 //! The CustomResourceDefinitions: written, and checked before anything depends on them.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, bail};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, Patch, PatchParams};
 use millrace_crds::{CRD_VERSION, CRD_VERSION_ANNOTATION};
 
-use super::Cluster;
+use super::{Cluster, ClusterError};
 use crate::names;
+
+/// How soon the API server is asked again.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// Writes those with these names, or all, over what is there; a newer version is left alone.
 ///
@@ -42,7 +47,7 @@ pub async fn check(cluster: &Cluster) -> anyhow::Result<()> {
     let api: Api<CustomResourceDefinition> = Api::all(cluster.client());
     for crd in millrace_crds::crds() {
         let name = crd.metadata.name.unwrap_or_default();
-        let there = match cluster.call("get", api.get_opt(&name)).await {
+        let there = match read(cluster, &api, &name).await {
             Ok(Some(there)) => there,
             Ok(None) => bail!(
                 "there is no CustomResourceDefinition {name}: install it with the chart, or with \
@@ -67,6 +72,29 @@ pub async fn check(cluster: &Cluster) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A definition as it is in the cluster. An API server that is away is waited for: a process that ended would be started
+/// again later and later.
+async fn read(
+    cluster: &Cluster,
+    api: &Api<CustomResourceDefinition>,
+    name: &str,
+) -> Result<Option<CustomResourceDefinition>, ClusterError> {
+    loop {
+        match cluster.call("get", api.get_opt(name)).await {
+            Err(error)
+                if matches!(
+                    error.category(),
+                    "timeout" | "connection" | "server_error" | "throttled"
+                ) =>
+            {
+                tracing::warn!(%error, "the API server does not answer, and is asked again");
+                tokio::time::sleep(AGAIN).await;
+            }
+            answer => return answer,
+        }
+    }
 }
 
 /// The version that a definition says it has; one that says nothing is older than all that do.

@@ -8,11 +8,14 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, PostParams};
+use tokio::time::timeout_at;
 
 use super::{Cluster, ClusterError};
 
 /// How long a Lease holds that is not renewed.
 const DURATION: Duration = Duration::from_secs(15);
+/// How long it counts as held: it is given up before others may take it, with room for clocks that run apart.
+const HELD: Duration = Duration::from_millis(12_500);
 /// How often it is renewed, and looked whether another's has run out.
 const RENEW: Duration = Duration::from_secs(5);
 
@@ -150,30 +153,28 @@ impl Held<'_> {
         let mut renewed = Instant::now();
         loop {
             tokio::time::sleep(RENEW).await;
-            match self.candidate.replace(cluster, Some(&self.lease)).await {
-                Ok(Some(lease)) => {
-                    self.lease = lease;
-                    renewed = Instant::now();
-                }
-                Ok(None) => {
-                    // Ours is not the newest: somebody else wrote it, or our own write arrived and its answer did not.
-                    let mut observed = None;
-                    match self.candidate.attempt(cluster, &mut observed).await {
-                        Ok(Some(lease)) => {
-                            self.lease = lease;
-                            renewed = Instant::now();
-                        }
-                        Ok(None) => return lost("another one holds it"),
-                        Err(error) => tracing::warn!(%error, "the Lease cannot be read"),
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "the Lease cannot be renewed"),
+            // An answer may be long in coming, and others count from the moment at which it was written.
+            let sent = Instant::now();
+            let renewal = timeout_at((renewed + HELD).into(), self.renewed(cluster));
+            match renewal.await {
+                Ok(Ok(Some(lease))) => (self.lease, renewed) = (lease, sent),
+                Ok(Ok(None)) => return lost("another one holds it"),
+                Ok(Err(error)) => tracing::warn!(%error, "the Lease cannot be renewed"),
+                Err(_) => {}
             }
-            // Before others may take it, with room for clocks that run apart.
-            if renewed.elapsed() > DURATION - RENEW / 2 {
+            if renewed.elapsed() >= HELD {
                 return lost("it could not be renewed in time");
             }
         }
+    }
+
+    /// The Lease as it is renewed; none if another one holds it.
+    async fn renewed(&self, cluster: &Cluster) -> Result<Option<Lease>, ClusterError> {
+        if let Some(lease) = self.candidate.replace(cluster, Some(&self.lease)).await? {
+            return Ok(Some(lease));
+        }
+        // Ours is not the newest: somebody else wrote it, or our own write arrived and its answer did not.
+        self.candidate.attempt(cluster, &mut None).await
     }
 
     /// Gives the Lease up, so that another need not wait for it to run out.

@@ -13,6 +13,9 @@ use super::{Cluster, ClusterError};
 /// How long an answer counts.
 const FRESH: Duration = Duration::from_secs(60);
 
+/// Objects that are listed at once.
+const PAGE: u32 = 100;
+
 /// Kinds of objects that describe a topic, and where they name it if not by their own name.
 const KINDS: [Kind; 2] = [
     Kind {
@@ -94,11 +97,9 @@ impl Cluster {
             // Each version shows all objects of a kind, and not each has every kind.
             for version in group.into_iter().flat_map(|group| &group.versions) {
                 let api = objects(kind, &version.version, client.clone());
-                match self.call("list", api.list(&ListParams::default())).await {
-                    Ok(list) => {
-                        owners
-                            .known
-                            .extend(list.into_iter().filter_map(|object| described(kind, &object)));
+                match self.described(kind, &api).await {
+                    Ok(known) => {
+                        owners.known.extend(known);
                         break;
                     }
                     Err(error) if error.is_gone() => {}
@@ -114,6 +115,25 @@ impl Cluster {
             }
         }
         Ok(owners)
+    }
+
+    /// The topics that objects of a kind describe. Page by page: there may be thousands, of which only names are kept.
+    async fn described(
+        &self,
+        kind: &Kind,
+        api: &Api<DynamicObject>,
+    ) -> Result<BTreeMap<String, String>, ClusterError> {
+        let mut known = BTreeMap::new();
+        let mut page = ListParams::default().limit(PAGE);
+        loop {
+            let list = self.call("list", api.list(&page)).await?;
+            let next = list.metadata.continue_.clone().filter(|next| !next.is_empty());
+            known.extend(list.into_iter().filter_map(|object| described(kind, &object)));
+            match next {
+                Some(next) => page = page.continue_token(&next),
+                None => return Ok(known),
+            }
+        }
     }
 }
 
@@ -175,13 +195,21 @@ mod tests {
                         {"groupVersion": "cluster.redpanda.com/v1alpha1", "version": "v1alpha1"},
                     ]}]}),
                 ),
-                "/apis/cluster.redpanda.com/v1alpha1/topics" => (
-                    StatusCode::OK,
-                    json!({
-                        "apiVersion": "cluster.redpanda.com/v1alpha1", "kind": "TopicList", "metadata": {},
-                        "items": [{"metadata": {"namespace": "kafka", "name": "telemetry"}, "spec": {}}],
-                    }),
-                ),
+                "/apis/cluster.redpanda.com/v1alpha1/topics" => {
+                    let query = request.uri().query().unwrap_or_default();
+                    assert!(query.contains("limit=100"), "{query}");
+                    let (name, more) = match query.contains("continue=more") {
+                        true => ("events", ""),
+                        false => ("telemetry", "more"),
+                    };
+                    (
+                        StatusCode::OK,
+                        json!({
+                            "apiVersion": "cluster.redpanda.com/v1alpha1", "kind": "TopicList", "metadata": {"continue": more},
+                            "items": [{"metadata": {"namespace": "kafka", "name": name}, "spec": {}}],
+                        }),
+                    )
+                }
                 _ => (StatusCode::NOT_FOUND, json!("404 page not found")),
             };
             let answer = Body::from(answer.to_string().into_bytes());
@@ -189,10 +217,9 @@ mod tests {
         });
         let cluster = Cluster::new(Client::new(api, "default"), Metrics::default());
         let owners = cluster.topic_owners().await.unwrap();
-        assert_eq!(
-            owners.of("telemetry"),
-            Owner::Object("Topic kafka/telemetry".into())
-        );
+        for name in ["telemetry", "events"] {
+            assert_eq!(owners.of(name), Owner::Object(format!("Topic kafka/{name}")));
+        }
         assert_eq!(owners.of("anything"), Owner::Nobody);
     }
 

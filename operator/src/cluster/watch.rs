@@ -54,7 +54,7 @@ impl Scope {
 /// Objects that are listed at once: as many are in memory several times while they are read.
 pub(crate) const PAGE: u32 = 20;
 
-/// The kinds of children that are watched.
+/// The kinds of children that are watched, and waited for. A PodMonitor is not waited for: its kind may not be there.
 pub const KINDS: &[ChildKind] = &[
     ChildKind::StatefulSet,
     ChildKind::Pod,
@@ -71,8 +71,9 @@ pub fn children(
     client: &Client,
     scope: &Scope,
     observed: &Arc<Observed>,
+    pod_monitors: bool,
 ) -> impl Stream<Item = Owner> + Send + use<> {
-    let whole = [
+    let mut all = vec![
         watch::<StatefulSet>(client, scope, observed, ChildKind::StatefulSet, observed::set),
         watch::<Pod>(client, scope, observed, ChildKind::Pod, observed::pod),
         watch::<Job>(client, scope, observed, ChildKind::Job, observed::job),
@@ -88,7 +89,10 @@ pub fn children(
         watch_meta(client, scope, observed, ChildKind::PodDisruptionBudget),
         watch_meta(client, scope, observed, ChildKind::NetworkPolicy),
     ];
-    futures::stream::select_all(whole)
+    if pod_monitors {
+        all.push(watch_meta(client, scope, observed, ChildKind::PodMonitor));
+    }
+    futures::stream::select_all(all)
 }
 
 /// Of which owners pods have changed, for as long as it is polled.

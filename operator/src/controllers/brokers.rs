@@ -89,6 +89,7 @@ fn request(broker: &MqttBroker, context: &Context) -> Result<Request, Rejection>
         broker: Some(BrokerRequest {
             broker: document,
             qos: 2,
+            shares: false,
         }),
         sink: None,
     })

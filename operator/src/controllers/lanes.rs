@@ -161,6 +161,8 @@ fn views(family: &Family, record: Option<&LaneRecord>, context: &Context) -> BTr
     let view = |(child, pod): (&Child, &PodSeen)| {
         let worker = context.workers.of(&child.uid);
         let ordinal = pod.ordinal()?;
+        let acts_by = worker.status.as_ref().map(|status| status.generation);
+        let told = pod.assignment.as_ref().map(|told| told.generation);
         let view = PodView {
             said: worker
                 .answers()
@@ -168,6 +170,7 @@ fn views(family: &Family, record: Option<&LaneRecord>, context: &Context) -> BTr
                 .flatten(),
             answered: worker.answered,
             going: pod.deleting,
+            heard: acts_by.max(told).unwrap_or_default(),
         };
         Some((ordinal, view))
     };

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::PartialObjectMetaExt as _;
 use kube::runtime::controller::Action;
 use millrace_contract::AnyDocument;
 use millrace_crds::{MqttBroker, TopicRoute};
@@ -90,13 +91,8 @@ fn situation<'f>(
                 .any(|(kind, _)| matches!(kind, ChildKind::StatefulSet | ChildKind::Job)),
         // The route may refer to another broker than the one that its sessions are at.
         unknown_broker: document.is_none() || plan::leaves(family, route, broker.as_deref()).is_some(),
-        deleted_at: route
-            .metadata
-            .deletion_timestamp
-            .as_ref()
-            .map_or_else(Timestamp::now, |time| time.0),
-        patience: SignedDuration::try_from(patience(route)).unwrap_or(SignedDuration::MAX),
-        now: Timestamp::now(),
+        waited: context.silences.deleted(&route_owner(route)),
+        patience: patience(route),
     }
 }
 
@@ -174,6 +170,32 @@ pub(super) async fn tell_left(route: &TopicRoute, action: &'static str, what: &s
     }
 }
 
+/// Lets a route go that cannot be read: nothing can be done for it.
+pub(super) async fn release_unread(meta: &ObjectMeta, context: &Context) -> Result<(), Error> {
+    let (namespace, name) = (&meta.namespace, &meta.name);
+    let name = format!(
+        "{}/{}",
+        namespace.as_deref().unwrap_or_default(),
+        name.as_deref().unwrap_or_default()
+    );
+    let note = Note {
+        warning: true,
+        reason: "SessionsLeft".into(),
+        action: "Delete",
+        text: format!(
+            "TopicRoute {name}: this operator cannot read it, so its MQTT sessions are left to expire at the broker, with what it \
+             holds for them"
+        ),
+        once: true,
+    };
+    let route = meta.clone().into_response_partial::<TopicRoute>();
+    if context.cluster.tell(&route, &note).await {
+        tracing::warn!(route = %name, "{}", note.text);
+    }
+    let released = context.cluster.set_finalizer(meta, false).await;
+    released.map(drop).map_err(Error::Finalizer)
+}
+
 /// Lets the route go, and says what is left behind.
 async fn release(
     route: &Arc<TopicRoute>,
@@ -202,7 +224,7 @@ async fn release(
     }
     context
         .cluster
-        .set_finalizer(route, false)
+        .set_finalizer(&route.metadata, false)
         .await
         .map_err(Error::Finalizer)?;
     // A watch shows it once more, perhaps when its Job is gone already: another would outlive it.

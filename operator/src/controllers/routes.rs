@@ -112,31 +112,33 @@ fn partitions(family: &Family, context: &Context) -> Option<u16> {
         .map(|count| u16::try_from(count).unwrap_or(u16::MAX))
 }
 
-/// Older routes through which what a route writes would come back to it. Those that are shut out move nothing.
+/// Routes that go before a route, and through which what it writes would come back to it. Those that are shut out move
+/// nothing.
 fn fed_back_by(route: &Arc<TopicRoute>, context: &Context) -> Vec<String> {
     let seen = context.stores.routes.seen().state();
-    let readable = seen.iter().filter_map(|guard| guard.0.as_ref().ok());
-    let mut older: Vec<&TopicRoute> = readable.filter(|other| plan::is_older(other, route)).collect();
-    // Most brokers have routes of one direction only.
+    let readable = || seen.iter().filter_map(|guard| guard.0.as_ref().ok());
+    // Most clusters have routes of one direction only, and each pass over each route comes here.
     let is_other_way =
-        |other: &&TopicRoute| other.spec.from.kafka.is_some() != route.spec.from.kafka.is_some();
-    if !older.iter().any(is_other_way) {
+        |other: &TopicRoute| other.spec.from.kafka.is_some() != route.spec.from.kafka.is_some();
+    if !readable().any(is_other_way) {
         return Vec::new();
     }
-    older.retain(|other| !context.is_shut_out(other));
-    let through = millrace_crds::cycle(route, &older).unwrap_or_default();
+    let others: Vec<&TopicRoute> = readable()
+        .filter(|other| plan::goes_before(other, route) && !context.is_shut_out(other))
+        .collect();
+    let through = millrace_crds::cycle(route, &others).unwrap_or_default();
     through
         .into_iter()
         .map(|route| names::full(&route.metadata))
         .collect()
 }
 
-/// An older route that reads the same Kafka with the same consumer group. One that is shut out takes it from nobody.
+/// A route that goes before and reads the same Kafka with the same consumer group. One that is shut out takes it from nobody.
 fn in_group_of(route: &TopicRoute, context: &Context) -> Option<String> {
     route.spec.from.kafka.as_ref()?;
     let mut found = None;
     context.stores.routes.visit(|other| {
-        if shares_group(other, route) && plan::is_older(other, route) && !context.is_shut_out(other) {
+        if shares_group(other, route) && plan::goes_before(other, route) && !context.is_shut_out(other) {
             found = Some(names::full(&other.metadata));
         }
     });
@@ -207,15 +209,17 @@ async fn tell_skipped(route: &TopicRoute, plan: &Plan, family: &Family, context:
 /// Writes what is to be, in order: what pods mount before the pods.
 async fn apply(route: &TopicRoute, plan: &Plan, family: &Family, context: &Context) -> Result<(), Error> {
     if !has_finalizer(&route.metadata) {
-        let held = context.cluster.set_finalizer(route, true).await;
+        let held = context.cluster.set_finalizer(&route.metadata, true).await;
         context.stores.routes.wrote(held.map_err(Error::Finalizer)?);
     }
     for desired in &plan.children {
-        context
-            .cluster
-            .apply(&plan.family.owner, desired, family)
-            .await
-            .map_err(Error::Apply)?;
+        match context.cluster.apply(&plan.family.owner, desired, family).await {
+            // Scraped or not, messages flow.
+            Err(error) if desired.kind == ChildKind::PodMonitor && error.is_gone() => {
+                tracing::warn!(%error, "the cluster does not know PodMonitors: install the Prometheus operator's definitions");
+            }
+            done => done.map_err(Error::Apply)?,
+        }
     }
     if plan.rollout != Rollout::Current {
         scale(plan, family, context).await?;
@@ -282,14 +286,23 @@ async fn prune(route: &TopicRoute, plan: &Plan, family: &Family, context: &Conte
 /// Workers that have been told to go and have not answered for `timeouts.failover`: the node is lost, and without it
 /// nobody says that they are gone, so the StatefulSet waits for ever. Should one run on, the broker keeps it out: the
 /// client ids of its sessions are those of the next.
+///
+/// One that has never answered may be out of this operator's reach, and well: it gets the time that it has to end.
 fn stranded<'f>(
     route: &TopicRoute,
     family: &'f Family,
     context: &Context,
 ) -> impl Iterator<Item = (&'f Child, &'f PodSeen)> {
     let (failover, now) = (failover(route), Instant::now());
+    let drain = route.spec.timeouts.drain.parse().unwrap_or_default();
+    let grace = plan::grace(drain) + failover;
     plan::workers(family).filter(move |(child, pod)| {
-        pod.deleting && context.workers.of(&child.uid).is_silent_for(failover, now)
+        if !pod.deleting {
+            return false;
+        }
+        let going = context.workers.going(&child.uid, now);
+        let worker = context.workers.of(&child.uid);
+        worker.is_silent_for(failover, now) && (worker.answered.is_some() || going >= grace)
     })
 }
 

@@ -19,9 +19,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::changes::{self, Change, Kind, Reference, refers};
 use super::context::{Context, refers_elsewhere, route_owner};
 use super::latest::Latest;
-use super::{Error, brokers, lanes, routes, sinks};
+use super::{Error, brokers, lanes, leaving, routes, sinks};
 use crate::cluster::watch::{self, Scope};
-use crate::cluster::{Cluster, CustomResource, scrape};
+use crate::cluster::{Cluster, CustomResource, has_finalizer, scrape};
 use crate::flow::{Flows, Sight};
 use crate::metrics::Metrics;
 use crate::names;
@@ -129,7 +129,9 @@ impl Controllers {
         let (news_tx, news_rx) = mpsc::channel(QUEUE);
         let synced = AtomicBool::new(false);
         let watches = async {
-            let children = watch::children(&client, &this.scope, &observed).map(Change::Child);
+            let children =
+                watch::children(&client, &this.scope, &observed, this.context.settings.pod_monitor)
+                    .map(Change::Child);
             let news = ReceiverStream::new(news_rx);
             let namespaces = watch::namespaces(&client, &this.scope, namespace_writer).map(Change::Namespace);
             let routes = Kind {
@@ -373,6 +375,16 @@ where
     let (namespace, name) = (guard.namespace().unwrap_or_default(), guard.name_any());
     if let Err(invalid) = &guard.0 {
         measured.outcome("rejected");
+        let meta = &invalid.metadata;
+        if controller == "routes" && meta.deletion_timestamp.is_some() && has_finalizer(meta) {
+            return match leaving::release_unread(meta, &context).await {
+                Ok(()) => Ok(Action::await_change()),
+                Err(error) => {
+                    tracing::warn!(controller, namespace, name, %error, "a pass failed and will be tried again");
+                    Err(Failed)
+                }
+            };
+        }
         tracing::warn!(controller, namespace, name, error = %invalid, "the object cannot be read");
         if controller != "lanes" {
             context

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::observed::Owner;
 use crate::plan::lanes::Silences;
 
-/// Since when workers have not answered, lanes are as they are, and lanes leave a broker, of all routes.
+/// Since when workers have not answered, lanes are as they are, lanes leave a broker, and a route is deleted, of all routes.
 #[derive(Debug, Default)]
 pub struct AllSilences {
     of: Mutex<HashMap<Owner, OfRoute>>,
@@ -18,6 +18,8 @@ struct OfRoute {
     record: Option<(u64, Instant)>,
     /// Since when its lanes leave the broker of before.
     leaving: Option<Instant>,
+    /// Since when it is known to be deleted.
+    deleted: Option<Instant>,
 }
 
 impl AllSilences {
@@ -54,6 +56,13 @@ impl AllSilences {
     /// For how long its lanes have been leaving.
     pub(super) fn leaving(&self, route: &Owner) -> Option<Duration> {
         Some(self.lock().get(route)?.leaving?.elapsed())
+    }
+
+    /// The route is being deleted: for how long that has been known.
+    pub(super) fn deleted(&self, route: &Owner) -> Duration {
+        let mut of = self.lock();
+        let deleted = &mut of.entry(route.clone()).or_default().deleted;
+        deleted.get_or_insert_with(Instant::now).elapsed()
     }
 
     /// For how long lanes may still be on their way to their owners.

@@ -121,6 +121,9 @@ fn without_counts(status: &KafkaSinkStatus) -> KafkaSinkStatus {
     }
     for group in &mut status.watched_groups {
         group.lag = group.lag.map(|_| 0);
+        for topic in &mut group.topics {
+            topic.lag = topic.lag.map(|_| 0);
+        }
     }
     status
 }

@@ -61,6 +61,11 @@ pub struct Terminated {
 }
 
 impl PodSeen {
+    /// Whether it tries something, and has not come to an end.
+    pub(super) fn is_running_probe(&self) -> bool {
+        self.component == names::component::PROBE && !self.finished && !self.deleting
+    }
+
     pub(super) fn of(pod: &Pod) -> Self {
         let (meta, empty) = (&pod.metadata, PodStatus::default());
         let status = pod.status.as_ref().unwrap_or(&empty);

@@ -20,6 +20,8 @@ pub struct WorkerSeen {
     pub told: Option<Instant>,
     /// It has moved messages since.
     pub moved: bool,
+    /// Since when its pod is known to have been told to go.
+    pub going: Option<Instant>,
 }
 
 /// Questions in a row without an answer.
@@ -81,6 +83,13 @@ impl Workers {
     /// What a worker said last.
     pub fn of(&self, pod_uid: &str) -> WorkerSeen {
         lock(&self.seen).get(pod_uid).cloned().unwrap_or_default()
+    }
+
+    /// A worker's pod has been told to go: for how long that has been known.
+    pub fn going(&self, pod_uid: &str, now: Instant) -> Duration {
+        let mut seen = lock(&self.seen);
+        let worker = seen.entry(pod_uid.to_owned()).or_default();
+        now.saturating_duration_since(*worker.going.get_or_insert(now))
     }
 
     /// A worker's load, and the messages per second that it receives; none while it is silent.

@@ -33,7 +33,7 @@ pub struct Inputs {
     pub partitions: Option<u16>,
     /// Older routes through which what the route writes would come back to it, as `namespace/name`.
     pub fed_back_by: Vec<String>,
-    /// An older route with the same consumer group, as `namespace/name`.
+    /// A route that goes before this one and has the same consumer group, as `namespace/name`.
     pub in_group_of: Option<String>,
     /// The time.
     pub now: Timestamp,

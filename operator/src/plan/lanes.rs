@@ -34,6 +34,8 @@ pub struct Member {
     pub lost: bool,
     /// It has no pod, so it has no connection.
     pub absent: bool,
+    /// The newest generation that it may act by.
+    pub heard: u64,
 }
 
 /// What a worker says of its lanes.
@@ -119,6 +121,8 @@ pub struct PodView {
     pub answered: Option<Instant>,
     /// It has been told to go.
     pub going: bool,
+    /// The newest generation that it has acted by, or was told.
+    pub heard: u64,
 }
 
 /// Since when workers have not answered, by ordinal.
@@ -162,6 +166,7 @@ impl Silences {
                 going: pod.is_some_and(|pod| pod.going),
                 lost: since.is_some_and(|since| now.duration_since(*since) >= failover),
                 absent: pod.is_none(),
+                heard: pod.map_or(0, |pod| pod.heard),
             };
             (ordinal, member)
         };
@@ -200,14 +205,15 @@ impl Member {
 ///
 /// Balanced in the end, counts differ by at most one, and sticky: as few lanes as possible change their owner.
 pub fn next(record: Option<&LaneRecord>, goal: Goal, crew: &Crew) -> Option<LaneRecord> {
+    let heard = crew.values().map(|member| member.heard).max().unwrap_or_default();
     let Some(record) = record else {
-        return Some(first(goal));
+        return Some(first(goal, crew, heard + 1));
     };
     let mut table = Table::of(record, goal, crew);
     table.end();
     table.release();
     table.balance();
-    follow(Some(record), table.owners())
+    follow(record, heard, table.owners())
 }
 
 /// The record that ends all lanes for good, by whoever owns them now. None if it is that already.
@@ -218,7 +224,7 @@ pub fn leaving(record: Option<&LaneRecord>) -> Option<LaneRecord> {
         state: Ownership::Leaving,
         ..owner
     });
-    follow(Some(record), lanes.collect())
+    follow(record, 0, lanes.collect())
 }
 
 /// How many pods there have to be: those asked for, and those that still own lanes.
@@ -231,24 +237,31 @@ pub fn pods(record: Option<&LaneRecord>, workers: u16) -> u16 {
     }
 }
 
-/// Nobody reads anything yet: everyone connects when it comes up.
-fn first(goal: Goal) -> LaneRecord {
+/// Nobody reads anything yet: everyone connects when it comes up. Or the record was lost: workers go on with what they read.
+fn first(goal: Goal, crew: &Crew, generation: u64) -> LaneRecord {
     let workers = goal.workers.max(1);
+    let reader = |lane: u16| {
+        let holds = |member: &Member| member.said.as_ref().is_some_and(|said| said.held.contains(&lane));
+        crew.iter()
+            .find(|(_, member)| holds(member))
+            .map(|(ordinal, _)| *ordinal)
+    };
     let lanes = (0..goal.lanes).map(|lane| LaneOwner {
         lane,
-        ordinal: lane % workers,
+        ordinal: reader(lane).unwrap_or(lane % workers),
         state: Ownership::Owned,
-        since: 1,
+        since: generation,
     });
     LaneRecord {
-        generation: 1,
+        generation,
         lanes: lanes.collect(),
     }
 }
 
-fn follow(record: Option<&LaneRecord>, lanes: Vec<LaneOwner>) -> Option<LaneRecord> {
-    let old = record.map_or(&[][..], |record| &record.lanes);
-    let generation = record.map_or(0, |record| record.generation) + 1;
+/// `heard` is the newest generation that a worker may act by: newer than the record only where one was lost.
+fn follow(record: &LaneRecord, heard: u64, lanes: Vec<LaneOwner>) -> Option<LaneRecord> {
+    let old = &record.lanes;
+    let generation = record.generation.max(heard) + 1;
     let key = |owner: &LaneOwner| (owner.lane, owner.ordinal, owner.state);
     let since = |owner: LaneOwner| {
         let same = old.iter().find(|old| key(old) == key(&owner));
@@ -256,7 +269,7 @@ fn follow(record: Option<&LaneRecord>, lanes: Vec<LaneOwner>) -> Option<LaneReco
         LaneOwner { since, ..owner }
     };
     let lanes: Vec<LaneOwner> = lanes.into_iter().map(since).collect();
-    (lanes != old).then_some(LaneRecord { generation, lanes })
+    (lanes != *old || heard > record.generation).then_some(LaneRecord { generation, lanes })
 }
 
 /// Lanes of which the record does not know and a worker does: a pod that had heard of an older record than there is may
@@ -308,9 +321,14 @@ impl<'a> Table<'a> {
         let mut lanes: BTreeMap<u16, LaneOwner> = all.collect();
         let mut surplus = lanes.split_off(&goal.lanes);
         for owner in orphans(record, crew) {
-            surplus.entry(owner.lane).or_insert(owner);
+            let table = if owner.lane < goal.lanes {
+                &mut lanes
+            } else {
+                &mut surplus
+            };
+            table.entry(owner.lane).or_insert(owner);
         }
-        // One that was to be ended and has something to read again.
+        // One that was to be ended, or that only a worker knew of, and has something to read again.
         for owner in lanes.values_mut() {
             if owner.state == Ownership::Leaving {
                 owner.state = Ownership::Owned;
@@ -509,6 +527,10 @@ mod tests {
         (0..workers).map(|ordinal| (ordinal, member(ordinal))).collect()
     }
 
+    fn fresh(goal: Goal) -> LaneRecord {
+        first(goal, &Crew::new(), 1)
+    }
+
     /// What a record comes to, and by how many moves.
     fn settled(mut record: LaneRecord, goal: Goal, pods: u16) -> (LaneRecord, usize) {
         let mut moves = 0;
@@ -540,7 +562,7 @@ mod tests {
         for lanes in [1_u16, 2, 7, 8, 13] {
             for before in 1..=lanes {
                 for after in 1..=lanes {
-                    let old = first(Goal {
+                    let old = fresh(Goal {
                         lanes,
                         workers: before,
                     });
@@ -569,7 +591,7 @@ mod tests {
     #[test]
     fn a_lane_moves_only_when_somebody_is_ready_to_take_it() {
         let goal = Goal { lanes: 4, workers: 2 };
-        let record = first(Goal { lanes: 4, workers: 1 });
+        let record = fresh(Goal { lanes: 4, workers: 1 });
         // Its pod starts.
         assert_eq!(next(Some(&record), goal, &crew(Some(&record), 1)), None);
         let asked = next(Some(&record), goal, &crew(Some(&record), 2)).unwrap();
@@ -585,7 +607,7 @@ mod tests {
     #[test]
     fn who_does_not_answer_is_passed_over_when_it_is_lost_and_not_before() {
         let goal = Goal { lanes: 4, workers: 2 };
-        let record = first(goal);
+        let record = fresh(goal);
         let mut crew = crew(Some(&record), 2);
         crew.insert(1, Member::default());
         assert_eq!(next(Some(&record), goal, &crew), None);
@@ -610,8 +632,36 @@ mod tests {
     }
 
     #[test]
+    fn when_the_record_is_lost_workers_go_on_with_what_they_read_by_one_that_they_take_for_newer() {
+        let goal = Goal { lanes: 4, workers: 2 };
+        let old = LaneRecord {
+            generation: 40,
+            lanes: (0..4)
+                .map(|lane| LaneOwner {
+                    lane,
+                    ordinal: lane / 2,
+                    state: Ownership::Owned,
+                    since: 7,
+                })
+                .collect(),
+        };
+        let mut crew = crew(Some(&old), 2);
+        for member in crew.values_mut() {
+            member.heard = 40;
+        }
+        let new = next(None, goal, &crew).unwrap();
+        let owners =
+            |record: &LaneRecord| -> Vec<u16> { record.lanes.iter().map(|owner| owner.ordinal).collect() };
+        assert_eq!((new.generation, owners(&new)), (41, vec![0, 0, 1, 1]));
+        // One that was written without knowing of the workers is followed by one that they act by.
+        let unknowing = next(None, goal, &Crew::new()).unwrap();
+        assert_eq!((unknowing.generation, owners(&unknowing)), (1, vec![0, 1, 0, 1]));
+        assert_eq!(next(Some(&unknowing), goal, &crew).unwrap().generation, 41);
+    }
+
+    #[test]
     fn without_workers_the_owners_are_remembered() {
-        let record = first(Goal { lanes: 4, workers: 2 });
+        let record = fresh(Goal { lanes: 4, workers: 2 });
         let goal = Goal { lanes: 4, workers: 0 };
         assert_eq!(next(Some(&record), goal, &Crew::new()), None);
         assert_eq!(pods(Some(&record), 0), 0);
@@ -622,7 +672,7 @@ mod tests {
 
     #[test]
     fn surplus_lanes_are_ended_where_they_are_and_forgotten_when_they_have_left() {
-        let record = first(Goal { lanes: 6, workers: 2 });
+        let record = fresh(Goal { lanes: 6, workers: 2 });
         let goal = Goal { lanes: 4, workers: 2 };
         let both = crew(Some(&record), 2);
         let ending = next(Some(&record), goal, &both).unwrap();
@@ -658,7 +708,7 @@ mod tests {
     #[test]
     fn only_those_are_told_of_a_move_whom_it_concerns() {
         let goal = Goal { lanes: 4, workers: 3 };
-        let mut record = first(Goal { lanes: 4, workers: 2 });
+        let mut record = fresh(Goal { lanes: 4, workers: 2 });
         let mut told: BTreeMap<u16, Assignment> = BTreeMap::new();
         let mut tell = |record: &LaneRecord| -> Vec<u16> {
             let pods = 0..3;
@@ -704,7 +754,7 @@ mod tests {
 
     #[test]
     fn pods_stay_until_they_own_nothing() {
-        let record = first(Goal { lanes: 4, workers: 4 });
+        let record = fresh(Goal { lanes: 4, workers: 4 });
         assert_eq!(pods(Some(&record), 1), 4);
         let goal = Goal { lanes: 4, workers: 1 };
         let (record, _) = settled(record, goal, 4);
@@ -713,7 +763,7 @@ mod tests {
 
     #[test]
     fn leaving_keeps_the_owners_and_is_said_once() {
-        let record = first(Goal { lanes: 4, workers: 2 });
+        let record = fresh(Goal { lanes: 4, workers: 2 });
         let leaving_record = leaving(Some(&record)).unwrap();
         assert_eq!(counts(&leaving_record), counts(&record));
         let mut states = leaving_record.lanes.iter().map(|owner| owner.state);

@@ -1,6 +1,7 @@
 //! What follows the deletion of a route: its MQTT sessions are ended, by its workers, or by a Job where none is alive.
 
-use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
+
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{PodTemplateSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -50,12 +51,10 @@ pub struct Situation<'a> {
     pub never_ran: bool,
     /// It is not known how to reach the broker.
     pub unknown_broker: bool,
-    /// When the route was deleted.
-    pub deleted_at: Timestamp,
+    /// How long this operator has known that the route is deleted: its clock and the API server's may differ.
+    pub waited: Duration,
     /// How long it may take.
-    pub patience: SignedDuration,
-    /// The time.
-    pub now: Timestamp,
+    pub patience: Duration,
 }
 
 /// What is to be done now.
@@ -77,7 +76,7 @@ pub fn step(situation: &Situation<'_>) -> Step {
             "annotation millrace.dev/force-delete asks not to wait",
         );
     }
-    if situation.now.duration_since(situation.deleted_at) > situation.patience {
+    if situation.waited > situation.patience {
         return release(&remaining, "timeouts.leave is over");
     }
     if situation.job.is_some_and(|job| job.failed) {
@@ -211,10 +210,6 @@ mod tests {
     use super::*;
     use millrace_contract::status::{LaneStatus, RouteStatus};
 
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(1_000_000 + seconds).unwrap()
-    }
-
     fn worker(states: &[(&str, LaneState)]) -> WorkerSeen {
         let lanes = states
             .iter()
@@ -233,9 +228,8 @@ mod tests {
         Situation {
             sessions: vec!["a".into(), "b".into()],
             workers,
-            deleted_at: at(0),
-            patience: SignedDuration::from_secs(45),
-            now: at(10),
+            waited: Duration::from_secs(10),
+            patience: Duration::from_secs(45),
             ..Situation::default()
         }
     }
@@ -272,7 +266,7 @@ mod tests {
     fn what_is_left_to_expire_is_named() {
         let half = || worker(&[("a", LaneState::Left), ("b", LaneState::Up)]);
         let late = Situation {
-            now: at(46),
+            waited: Duration::from_secs(46),
             ..situation(vec![half()])
         };
         let terminating = Situation {

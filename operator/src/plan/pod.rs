@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EnvVar,
-    EnvVarSource, LocalObjectReference, ObjectFieldSelector, PodSecurityContext, PodSpec,
-    ProjectedVolumeSource, ResourceFieldSelector, SeccompProfile, SecretVolumeSource, SecurityContext,
-    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+    EnvVarSource, LocalObjectReference, ObjectFieldSelector, PodSpec, ProjectedVolumeSource,
+    ResourceFieldSelector, SecretVolumeSource, SecurityContext, ServiceAccountTokenProjection, Volume,
+    VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use millrace_contract::Value;
@@ -17,8 +17,6 @@ use crate::settings::Settings;
 
 /// Everything of a pod is mounted below.
 pub(super) const ROOT: &str = "/etc/millrace";
-/// The user that runs in the image.
-const USER: i64 = 65532;
 /// The file of a token, in its folder.
 const TOKEN: &str = "token";
 
@@ -74,17 +72,7 @@ pub(super) fn spec(settings: &Settings, command: Vec<String>, mounts: Vec<Mount>
     let pod = PodSpec {
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
-        security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
-            fs_group: Some(USER),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".into(),
-                localhost_profile: None,
-            }),
-            ..PodSecurityContext::default()
-        }),
+        security_context: Some(settings.pod_security.clone()),
         image_pull_secrets: (secrets.len() > 0).then(|| {
             secrets
                 .map(|name| LocalObjectReference { name: name.clone() })

@@ -2,7 +2,7 @@
 
 use millrace_contract::probe::{BrokerRequest, Outcome, Report, Request, SinkRequest};
 use millrace_contract::{AnyDocument, Live, Settings as WorkerSettings};
-use millrace_crds::api::Reference;
+use millrace_crds::api::{Ordering, Reference, SharedSubscriptions};
 use millrace_crds::{
     KafkaSink, MqttBroker, RenderOptions, SessionSource, TopicRoute, broker_places, document, group,
     known_topics, sink_places,
@@ -71,6 +71,7 @@ pub fn route(inputs: &Inputs, checks: &Checks, settings: &Settings) -> Result<Pl
     check_sessions(inputs, broker)?;
     check_feeding(inputs)?;
     check_group(inputs)?;
+    check_sharing(route, broker)?;
     let mut document = render(route, broker, sink)?;
     let family = Family::of(names::kind::ROUTE, route);
     let name = &family.owner.name;
@@ -100,7 +101,7 @@ pub fn route(inputs: &Inputs, checks: &Checks, settings: &Settings) -> Result<Pl
     kept.extend(settings_in_use(inputs).map(|version| names::settings(name, version)));
     let mut live_hash = super::live_hash(&inputs.family).unwrap_or_default().to_owned();
     if let Standing::Due { attempt, .. } = standing
-        && rollout != Rollout::Current
+        && matches!(rollout, Rollout::Probing(_))
     {
         let request = request(&document, route);
         children.push(probe::pod(
@@ -212,7 +213,7 @@ fn not_found(route: &TopicRoute, kind: &str, reference: Option<Reference<'_>>, r
     Rejection::new(reason, message)
 }
 
-/// Two routes with the same client ids would take each other's sessions, for ever. The older one keeps them.
+/// Two routes with the same client ids would take each other's sessions, for ever.
 fn check_sessions(inputs: &Inputs, broker: &MqttBroker) -> Result<(), Rejection> {
     let Some(id) = &inputs.route.spec.session_id else {
         return Ok(());
@@ -224,12 +225,12 @@ fn check_sessions(inputs: &Inputs, broker: &MqttBroker) -> Result<(), Rejection>
             .iter()
             .any(|url| broker.spec.urls.contains(url))
             && its_broker.spec.session.client_id_prefix == broker.spec.session.client_id_prefix;
-        other.spec.session_id.as_ref() == Some(id) && same_broker && is_older(other, &inputs.route)
+        other.spec.session_id.as_ref() == Some(id) && same_broker && goes_before(other, &inputs.route)
     });
     let Some((other, _)) = clash else { return Ok(()) };
     let (namespace, name) = (&other.metadata.namespace, &other.metadata.name);
     let message = format!(
-        "spec.sessionId: {id:?} is the sessionId of TopicRoute {}/{} too, on the same broker; the older route keeps it: \
+        "spec.sessionId: {id:?} is the sessionId of TopicRoute {}/{} too, on the same broker, which keeps it: \
          delete this route and create it with another sessionId",
         namespace.as_deref().unwrap_or_default(),
         name.as_deref().unwrap_or_default(),
@@ -237,18 +238,29 @@ fn check_sessions(inputs: &Inputs, broker: &MqttBroker) -> Result<(), Rejection>
     Err(Rejection::new(Reason::SessionConflict, message))
 }
 
-/// Whether a route was there before another: that one keeps what both want. Of those made within one second, the times
-/// of Kubernetes being no finer, it is the one that is first by name.
-pub fn is_older(route: &TopicRoute, than: &TopicRoute) -> bool {
-    let age = |route: &TopicRoute| {
+/// Whether a route keeps what another one wants as well: it has been accepted as it is written and the other has not, which
+/// is new or was changed; or else it is the older. Of those made within one second, the times of Kubernetes being no
+/// finer, it is the one that is first by name.
+pub fn goes_before(route: &TopicRoute, other: &TopicRoute) -> bool {
+    fn rank(route: &TopicRoute) -> impl Ord + '_ {
         let meta = &route.metadata;
         let created = meta.creation_timestamp.as_ref().map(|time| time.0);
-        (created, meta.namespace.clone(), meta.name.clone())
-    };
-    age(route) < age(than)
+        (!is_accepted(route), created, &meta.namespace, &meta.name)
+    }
+    rank(route) < rank(other)
 }
 
-/// What the route writes must not come back to it. The older of the routes that feed each other go on.
+/// Whether the status says that the route is accepted as it is written now.
+fn is_accepted(route: &TopicRoute) -> bool {
+    let conditions = route.status.iter().flat_map(|status| &status.conditions);
+    conditions
+        .filter(|condition| condition.type_ == "Accepted")
+        .any(|condition| {
+            condition.status == "True" && condition.observed_generation == route.metadata.generation
+        })
+}
+
+/// What the route writes must not come back to it.
 fn check_feeding(inputs: &Inputs) -> Result<(), Rejection> {
     if inputs.fed_back_by.is_empty() {
         return Ok(());
@@ -265,17 +277,37 @@ fn check_feeding(inputs: &Inputs) -> Result<(), Rejection> {
     Err(Rejection::new(Reason::FeedsItself, message))
 }
 
-/// Two routes in one consumer group would each get a part of the records. The older one keeps it.
+/// Two routes in one consumer group would each get a part of the records.
 fn check_group(inputs: &Inputs) -> Result<(), Rejection> {
-    let Some(older) = &inputs.in_group_of else {
+    let Some(other) = &inputs.in_group_of else {
         return Ok(());
     };
     let message = format!(
-        "spec.from.kafka.group: the consumer group {:?} is that of TopicRoute {older} too, on the same KafkaSink, so each would get a \
-         part of the records; the older route keeps it: write another one",
+        "spec.from.kafka.group: the consumer group {:?} is that of TopicRoute {other} too, on the same KafkaSink, so each would get a \
+         part of the records; that one keeps it: write another one",
         group(&inputs.route).unwrap_or_default()
     );
     Err(Rejection::new(Reason::GroupConflict, message))
+}
+
+/// Workers take another ordering over while they run, so nothing tries it before: what the broker was found to be like has to do.
+fn check_sharing(route: &TopicRoute, broker: &MqttBroker) -> Result<(), Rejection> {
+    let status = broker.status.as_ref();
+    let newest = status.filter(|status| status.observed_generation == broker.metadata.generation);
+    let capabilities = newest.and_then(|status| status.capabilities.as_ref());
+    let cannot = broker.spec.shared_subscriptions == SharedSubscriptions::Auto
+        && capabilities.is_some_and(|found| found.shared_subscriptions == Some(false));
+    match &route.spec.from.mqtt {
+        Some(from) if from.ordering == Ordering::Unordered && cannot => Err(Rejection::new(
+            Reason::SharedSubscriptionsUnsupported,
+            format!(
+                "spec.from.mqtt.ordering: Unordered needs shared subscriptions, which the broker has refused: write PerTopic, or set \
+                 sharedSubscriptions: Supported on MqttBroker {} if it has them now",
+                broker.metadata.name.as_deref().unwrap_or_default()
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Among how many workers the work can be shared: there are so many lanes, or partitions.
@@ -329,12 +361,12 @@ fn rollout(inputs: &Inputs, version: &str, standing: &Standing, settings: &Setti
     if inputs.set().is_some_and(|set| set.settings == version) {
         return Rollout::Current;
     }
+    // A new image concerns all routes at once.
+    let is_to_wait = inputs.set().is_some() && inputs.rolling >= settings.max_concurrent_routes;
     match standing {
+        Standing::Due { last: None, .. } | Standing::Passed(_) if is_to_wait => Rollout::Waiting,
         Standing::Due { last, .. } | Standing::Running { last } => Rollout::Probing(last.clone()),
         Standing::Failed(verdict) => Rollout::Refused(verdict.clone()),
-        Standing::Passed(_) if inputs.set().is_some() && inputs.rolling >= settings.max_concurrent_routes => {
-            Rollout::Waiting
-        }
         Standing::Passed(_) if has_to_leave(inputs) => Rollout::Leaving,
         Standing::Passed(_) => Rollout::Current,
     }
@@ -348,15 +380,22 @@ fn has_to_leave(inputs: &Inputs) -> bool {
 
 /// What is asked of broker and Kafka before workers depend on them.
 fn request(document: &AnyDocument, route: &TopicRoute) -> Request {
-    let qos = match document {
-        AnyDocument::ToKafka(document) => document.live.source.qos,
-        AnyDocument::ToMqtt(document) => document.live.publishing.qos,
+    let (qos, shares) = match document {
+        AnyDocument::ToKafka(document) => {
+            let live = &document.live;
+            (
+                live.source.qos,
+                live.lanes.ordering == millrace_contract::Ordering::Unordered,
+            )
+        }
+        AnyDocument::ToMqtt(document) => (document.live.publishing.qos, false),
     };
     let settings = document.settings();
     Request {
         broker: Some(BrokerRequest {
             broker: settings.broker.clone(),
             qos,
+            shares,
         }),
         sink: Some(SinkRequest {
             sink: settings.sink.clone(),

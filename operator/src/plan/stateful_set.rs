@@ -1,6 +1,7 @@
 //! The workers of a route.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{
     RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy,
@@ -20,14 +21,19 @@ use crate::names;
 use crate::observed::ChildKind;
 use crate::settings::Settings;
 
-/// What a pod has beyond the time that the worker takes to drain, in seconds.
-const GRACE_SECONDS: i64 = 30;
+/// What a pod has beyond the time that the worker takes to drain.
+const GRACE: Duration = Duration::from_secs(30);
 /// How long a worker stays on a node that has gone silent, in seconds: its lanes then move to another.
 const LOST_NODE_SECONDS: i64 = 30;
 /// What a worker asks for by default. A CPU HorizontalPodAutoscaler needs a request to reckon with.
 const REQUESTS: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "64Mi")];
 /// What it may use by default: it never needs more than 128 MiB.
 const LIMITS: [(&str, &str); 1] = [("memory", "256Mi")];
+
+/// How long a worker's pod may take to end, in whole seconds, when the worker may take `drain`.
+pub fn grace(drain: Duration) -> Duration {
+    Duration::from_secs(drain.as_secs() + u64::from(drain.subsec_nanos() > 0)).saturating_add(GRACE)
+}
 
 /// What the workers of a route are made from.
 pub(super) struct Workers<'a> {
@@ -120,12 +126,8 @@ fn template(family: &Family, workers: &Workers<'_>, settings: &Settings) -> PodT
     });
     spec.containers = vec![container];
     spec.service_account_name = Some(names::workers(route));
-    let drain_seconds = workers.drain_ms.div_ceil(1000);
-    spec.termination_grace_period_seconds = Some(
-        i64::try_from(drain_seconds)
-            .unwrap_or(i64::MAX / 2)
-            .saturating_add(GRACE_SECONDS),
-    );
+    let grace = grace(Duration::from_millis(workers.drain_ms));
+    spec.termination_grace_period_seconds = Some(i64::try_from(grace.as_secs()).unwrap_or(i64::MAX));
     placement::place(&mut spec, workers.route);
     spec.tolerations.get_or_insert_default().extend(lost_nodes());
     spec.topology_spread_constraints = Some(vec![TopologySpreadConstraint {

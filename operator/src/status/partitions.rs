@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use millrace_contract::survey::{GroupSurvey, Surveyed, TopicSurvey};
-use millrace_crds::api::{GrowthPolicy, KafkaSinkStatus, TopicStatus, WatchedGroupStatus};
+use millrace_contract::survey::{GroupLag, GroupSurvey, Surveyed, TopicSurvey};
+use millrace_crds::api::{GrowthPolicy, KafkaSinkStatus, TopicLagStatus, TopicStatus, WatchedGroupStatus};
 use millrace_crds::partitions::{Demand, Held, Situation, Step, Wanted, counted, policy, step};
 use millrace_crds::{KafkaSink, TopicRoute, written_topic};
 use millrace_mapping::TopicPattern;
@@ -267,10 +267,13 @@ fn judge(
     if let Some(policy) = written.filter(|_| growth.policy == GrowthPolicy::Fixed)
         && number(topic.partitions) != policy.partitions
     {
+        let is_more = number(topic.partitions) > policy.partitions;
         drift.push(format!(
-            "{} instead of {}",
+            "{} instead of {}{}",
             counted(topic.partitions, "partition"),
-            policy.partitions
+            policy.partitions,
+            // Nobody can correct the topic.
+            if is_more { " (Kafka takes none away)" } else { "" }
         ));
     }
     Judged {
@@ -290,6 +293,15 @@ fn judge(
         step,
         is_keyed: situation.is_keyed,
         problem: topic.problem.clone(),
+    }
+}
+
+fn topic_lag(of: &GroupLag) -> TopicLagStatus {
+    TopicLagStatus {
+        topic: of.topic.clone(),
+        lag: of.lag.map(|lag| i64::try_from(lag).unwrap_or(i64::MAX)),
+        growing: of.grows,
+        saturated: of.saturated,
     }
 }
 
@@ -471,6 +483,7 @@ fn say_groups(
             members: i32::try_from(group.members).unwrap_or(i32::MAX),
             lag,
             saturated,
+            topics: group.topics.iter().take(MAX_TOPICS).map(topic_lag).collect(),
             problem: group.problem.as_deref().map(shortened),
         });
     }

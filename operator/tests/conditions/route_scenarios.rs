@@ -6,7 +6,7 @@ use millrace_operator::plan::Rejection;
 use millrace_operator::status::Reason;
 use serde_json::{Value, json};
 
-use crate::manifests::edited;
+use crate::manifests::{edited, generation};
 use crate::pods;
 use crate::said::Said;
 use crate::worker;
@@ -354,7 +354,25 @@ fn changed() -> Vec<Said> {
     };
     let mut waiting = World::running().edited(compressed).probe_finds_all();
     waiting.rolling = 10;
+    let mut untried = World::running().edited(compressed);
+    untried.rolling = 10;
+    let shares_nothing = |mut broker: Value| {
+        broker["status"] = json!({
+            "observedGeneration": generation(&broker), "conditions": [],
+            "capabilities": {"protocolVersion": "5", "sharedSubscriptions": false, "maximumQos": 2},
+        });
+        Some(broker)
+    };
     vec![
+        untried.said("A change is to be tried, and ten other routes are at it"),
+        World::running()
+            .broker(shares_nothing)
+            .edited(|_| {})
+            .said("It is to share subscriptions, and the broker was found to have none"),
+        World::running()
+            .broker(shares_nothing)
+            .edited(|spec| spec["from"]["mqtt"]["ordering"] = "PerTopic".into())
+            .said("It need not share subscriptions any more"),
         World::running()
             .edited(compressed)
             .said("A change of what needs a restart is tried first"),

@@ -44,12 +44,14 @@ pub(crate) enum Bug {
     NoPatience,
     /// Surplus lanes are forgotten.
     ForgetSurplus,
+    /// A record in the place of one that was lost begins with the first generation.
+    FirstAgain,
     /// Surplus lanes are forgotten once nobody reads them, whether their sessions have ended or not.
     ForgetUnread,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::NoRelease,
         Self::StaleAnswer,
         Self::AnotherPod,
@@ -61,6 +63,7 @@ impl Bug {
         Self::NoPatience,
         Self::ForgetSurplus,
         Self::ForgetUnread,
+        Self::FirstAgain,
     ];
 }
 
@@ -76,6 +79,7 @@ pub(crate) struct Counts {
     pub(crate) leader_changes: u64,
     pub(crate) ended_lanes: u64,
     pub(crate) adopted_lanes: u64,
+    pub(crate) lost_records: u64,
 }
 
 impl Counts {
@@ -89,6 +93,7 @@ impl Counts {
         self.leader_changes += other.leader_changes;
         self.ended_lanes += other.ended_lanes;
         self.adopted_lanes += other.adopted_lanes;
+        self.lost_records += other.lost_records;
     }
 
     pub(crate) fn is_complete(&self) -> bool {
@@ -102,6 +107,7 @@ impl Counts {
             self.leader_changes,
             self.ended_lanes,
             self.adopted_lanes,
+            self.lost_records,
         ];
         all.iter().all(|count| *count > 100)
     }
@@ -117,6 +123,9 @@ pub(crate) struct World {
     record: Option<(LaneRecord, u64)>,
     /// The one before, which a node may still have.
     before: Option<LaneRecord>,
+    /// Now and then the record is deleted, in a few worlds: it is known less of them.
+    loses_records: bool,
+    has_lost_a_record: bool,
     replicas: u16,
     pods: BTreeMap<u16, Pod>,
     /// Of pods that are there, and of pods that are gone from the API server while their nodes are lost.
@@ -146,6 +155,8 @@ impl World {
             },
             record: None,
             before: None,
+            loses_records: random.one_in(5),
+            has_lost_a_record: false,
             replicas: 0,
             pods: BTreeMap::new(),
             processes: BTreeMap::new(),
@@ -216,7 +227,8 @@ impl World {
             8..=9 => self.delete_pod(),
             10 => self.change_leader(),
             11 => self.end_old_leader(),
-            12..=19 => self.set_controller(),
+            12 => self.lose_record(),
+            13..=19 => self.set_controller(),
             20..=39 => self.kubelet(),
             40..=69 => self.process(),
             70..=84 => self.operator_looks(),
@@ -258,6 +270,16 @@ impl World {
         self.tell(format!("{} lanes have something to read", self.goal.lanes));
     }
 
+    /// Somebody deletes the ConfigMap.
+    fn lose_record(&mut self) {
+        if self.loses_records && self.record.take().is_some() {
+            self.before = None;
+            self.has_lost_a_record = true;
+            self.counts.lost_records += 1;
+            self.tell("the record is lost".into());
+        }
+    }
+
     fn check_owners(&self) -> Outcome {
         let Some((record, _)) = &self.record else {
             return Ok(());
@@ -291,7 +313,9 @@ impl World {
             return Err(format!("{} pods of {}", self.pods.len(), self.replicas));
         }
         let owned: BTreeSet<u16> = record.lanes.iter().map(|owner| owner.lane).collect();
-        if let Some(lane) = self.broker.sessions().difference(&owned).next() {
+        let stranded = self.broker.sessions().difference(&owned).next().copied();
+        // What only the record knew, and a worker that is gone, nobody can know.
+        if let Some(lane) = stranded.filter(|_| !self.has_lost_a_record) {
             return Err(format!("the session of lane {lane} is stranded: {record:?}"));
         }
         // Where none that is wanted can start, others stand in.

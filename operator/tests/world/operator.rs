@@ -108,6 +108,7 @@ impl World {
         let stale = self.has(Bug::StaleAnswer);
         let (no_release, no_failover) = (self.has(Bug::NoRelease), self.has(Bug::NoFailover));
         let (forget_unread, told_before) = (self.has(Bug::ForgetUnread), self.has(Bug::ToldBefore));
+        let first_again = self.has(Bug::FirstAgain);
         let operator = &mut self.operators[operator];
         let record = operator.record.as_ref().map(|(record, _)| record);
         let view = |(ordinal, pod): (&u16, &PodSeen)| {
@@ -124,7 +125,14 @@ impl World {
                 }
                 _ => said.as_told(pod.part.as_ref(), record, *ordinal),
             };
+            let told = pod.part.as_ref().map(|part| part.generation);
+            let acts_by = answers.last.as_ref().map(|(said, _)| said.generation);
             let view = PodView {
+                heard: if first_again {
+                    0
+                } else {
+                    acts_by.max(told).unwrap_or_default()
+                },
                 answered: answers.last.as_ref().map(|(_, at)| *at),
                 said: answers
                     .last

@@ -42,7 +42,7 @@ fn producer(bootstrap: &str, queue: &str) -> Arc<BaseProducer<Delivered>> {
 fn record(value: &[u8], opaque: usize) -> Record<'_> {
     Record {
         key: None,
-        value,
+        value: Some(value),
         timestamp_ms: 1_000,
         opaque,
         headers: None,
@@ -94,18 +94,24 @@ fn records_come_as_they_were_sent_and_are_reported() {
         ..record(b"last", 9)
     };
     sent.send(last).unwrap();
+    let tombstone = Record {
+        key: Some(b"key"),
+        value: None,
+        ..record(b"", 11)
+    };
+    sent.send(tombstone).unwrap();
     wait_until(DEADLINE, "all is reported", || {
         producer.poll(Duration::from_millis(100));
-        *producer.context().0.lock().unwrap() == [7, usize::MAX, 9]
+        *producer.context().0.lock().unwrap() == [7, usize::MAX, 9, 11]
     });
-    let read = read(&kafka.bootstrap(), &topic, 3);
+    let read = read(&kafka.bootstrap(), &topic, 4);
     let with: Vec<_> = read.iter().map(|(headers, _)| headers.clone()).collect();
     let all = vec![
         (c"site".to_owned(), Some(b"A1".to_vec())),
         (c"site".to_owned(), Some(vec![0, 0xff])),
         (c"empty".to_owned(), Some(Vec::new())),
     ];
-    assert_eq!(with, [all, Vec::new(), Vec::new()]);
+    assert_eq!(with, [all, Vec::new(), Vec::new(), Vec::new()]);
     let parts: Vec<_> = read
         .iter()
         .map(|(_, message)| (message.key(), message.payload()))
@@ -115,7 +121,8 @@ fn records_come_as_they_were_sent_and_are_reported() {
         [
             (Some(b"key".as_slice()), Some(b"value".as_slice())),
             (None, Some(b"".as_slice())),
-            (Some(b"".as_slice()), Some(b"last".as_slice()))
+            (Some(b"".as_slice()), Some(b"last".as_slice())),
+            (Some(b"key".as_slice()), None)
         ]
     );
     assert!(

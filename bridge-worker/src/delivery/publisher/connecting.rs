@@ -1,12 +1,14 @@
 //! A connection is made, and ends.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millrace_contract::status::ConnectionState;
+use tokio::sync::watch;
+use tokio::time::sleep_until;
 
 use super::Runner;
 use crate::delivery::outgoing::Step;
-use crate::delivery::shared::Command;
+use crate::delivery::shared::{Command, Orders};
 use crate::mqtt::{After, ConnectError, Connection, Ended, Goodbye, Granted, Version, connect};
 
 impl Runner {
@@ -18,7 +20,7 @@ impl Runner {
         let access = self.task.credentials.for_attempt(self.attempts.login_refused());
         let version = self.attempts.version();
         let again = self.task.shared.again();
-        let mut orders = self.task.orders.clone();
+        let over = is_over(self.task.orders.clone(), self.drain_until);
         let attempt = async {
             let access = access?;
             let (connection, granted) = connect(&session, &access, version).await?;
@@ -26,7 +28,10 @@ impl Runner {
         };
         let outcome = tokio::select! {
             outcome = attempt => outcome,
-            _ = orders.wait_for(|orders| orders.command == Command::Abort) => return Err(Duration::ZERO),
+            () = over => {
+                self.drain_until.get_or_insert_with(Instant::now);
+                return Err(Duration::ZERO);
+            }
         };
         let (connection, granted, access) = outcome.map_err(|error| self.not_connected(&error))?;
         self.attempts.connected(granted.version);
@@ -109,5 +114,18 @@ impl Runner {
             ConnectionState::TakenOver,
         );
         view.taken_over += 1;
+    }
+}
+
+/// Comes when there is nothing to connect for any more: the delivery gives up, or the time to end in order is over.
+async fn is_over(mut orders: watch::Receiver<Orders>, drain_until: Option<Instant>) {
+    let drain = match orders.wait_for(|orders| orders.command != Command::Run).await {
+        Ok(orders) if orders.command == Command::Drain => orders.live.drain,
+        _ => return,
+    };
+    let until = drain_until.unwrap_or_else(|| Instant::now() + drain);
+    tokio::select! {
+        () = sleep_until(until.into()) => {}
+        _ = orders.wait_for(|orders| orders.command == Command::Abort) => {}
     }
 }

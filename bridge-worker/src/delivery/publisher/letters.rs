@@ -146,6 +146,9 @@ impl Runner {
         };
         match failure.class {
             FailureClass::Retry => letters.retry_at = Some(now + AGAIN),
+            FailureClass::TopicMissing if letters.sink.has_known(&failure.record.topic) => {
+                letters.retry_at = Some(now + AGAIN);
+            }
             FailureClass::Batch if !letter.alone => {
                 letter.alone = true;
                 letters.retry_at = Some(now);
@@ -165,6 +168,13 @@ impl Runner {
             match letters.sink.send(LANE, *number, record.as_ref(), letter.alone) {
                 Ok(()) => {}
                 Err(SendError::Full) => {
+                    letter.waiting = Some(record);
+                    letters.retry_at = Some(now + AGAIN);
+                }
+                Err(SendError::Refused {
+                    class: FailureClass::TopicMissing,
+                    ..
+                }) if letters.sink.has_known(&record.topic) => {
                     letter.waiting = Some(record);
                     letters.retry_at = Some(now + AGAIN);
                 }

@@ -1,13 +1,13 @@
 //! A connection at work: turn by turn, records become messages and answers become offsets.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep_until;
 
 use super::Runner;
 use super::answers::failed;
 use super::ending::{Ended as Entry, Way};
-use crate::delivery::outgoing::{Outgoing, Step};
+use crate::delivery::outgoing::{Outgoing, Step, epoch_ms};
 use crate::delivery::window::Sent;
 use crate::mqtt::{Connection, Ended, Goodbye, Granted, Outbound, publishing_shortfalls, pubrel};
 
@@ -66,6 +66,8 @@ impl Runner {
         }
         if self.retry_at.is_some_and(|retry| at >= retry) {
             self.retry_at = None;
+            // What was answered after its partition had begun to go is nobody's to wait for.
+            self.purge();
             self.window.retry();
         }
         let sent = self.publish_again(connection, granted) + self.publish(connection, granted);
@@ -259,9 +261,4 @@ fn as_granted<'o>(outgoing: &'o Outgoing, granted: &Granted, now_ms: i64) -> Out
     message.qos = message.qos.min(granted.maximum_qos);
     message.retain &= granted.retain_available;
     message
-}
-
-fn epoch_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -68,14 +68,20 @@ impl Tls {
                 // MQTT says itself where a packet ends: nothing can have been cut off unseen.
                 return Ok(0);
             }
-            self.decrypt(into)?;
+            if !self.decrypt(into)? && into.len() == before {
+                return Ok(0);
+            }
         }
         Ok(into.len() - before)
     }
 
-    fn decrypt(&mut self, into: &mut BytesMut) -> io::Result<()> {
+    /// False when the server has said that it sends nothing more. What follows is not from it, and is thrown away.
+    fn decrypt(&mut self, into: &mut BytesMut) -> io::Result<bool> {
         while self.wire.has_remaining() {
-            self.session.read_tls(&mut (&mut self.wire).reader())?;
+            if self.session.read_tls(&mut (&mut self.wire).reader())? == 0 {
+                self.wire.clear();
+                return Ok(false);
+            }
             let state = self.session.process_new_packets().map_err(io::Error::other)?;
             let mut ready = state.plaintext_bytes_to_read();
             let mut reader = self.session.reader();
@@ -87,7 +93,7 @@ impl Tls {
                 ready -= length;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     pub(super) fn try_write(&mut self, socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {

@@ -64,7 +64,7 @@ impl<S: Sink> Lane<S> {
             message,
             topic: self.ring.topic_of(sequence).unwrap_or_default(),
             payload: Payload::Record {
-                value: record.value,
+                value: record.value.unwrap_or_default(),
                 kafka_topic: record.topic,
             },
             received_at_ms: record.timestamp_ms,
