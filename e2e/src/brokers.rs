@@ -35,6 +35,17 @@ impl Mqtt {
     }
 }
 
+/// What HiveMQ counts.
+fn hivemq<const N: usize>(names: [&str; N]) -> [u64; N] {
+    let metrics = format!("/api/v1/namespaces/{BROKERS}/pods/hivemq-0:8080/proxy/");
+    let metrics = kubectl(&["get", "--raw", &metrics]);
+    names.map(|name| {
+        let name = format!("com.hivemq.{name}.current ");
+        let count = metrics.lines().find_map(|line| line.strip_prefix(&name));
+        count.expect("the metric").parse().expect("a number")
+    })
+}
+
 /// Starts an MQTT broker and Kafka in a namespace, unless they run, by the manifests in folders. Returns where clients on this
 /// machine reach them.
 pub fn start_brokers(namespace: &str, mqtt: &str, folders: &[&str]) -> [SocketAddr; 2] {
@@ -89,18 +100,29 @@ impl Brokers {
         self.kafka.to_string()
     }
 
-    /// How many sessions the MQTT broker has, whoever's they are. None if it does not count them at once: mosquitto does
-    /// every ten seconds.
+    /// How many sessions the MQTT broker has, whoever's they are. None if it does not say: mosquitto counts whoever asks as well.
     pub fn sessions(&self) -> Option<u64> {
         if self.server != Mqtt::HiveMq {
             return None;
         }
-        let metrics = format!("/api/v1/namespaces/{BROKERS}/pods/hivemq-0:8080/proxy/");
-        let metrics = kubectl(&["get", "--raw", &metrics]);
-        let sessions = metrics
-            .lines()
-            .find_map(|line| line.strip_prefix("com.hivemq.sessions.overall.current "));
-        Some(sessions.expect("the metric").parse().expect("a number"))
+        let [sessions] = hivemq(["sessions.overall"]);
+        Some(sessions)
+    }
+
+    /// How many sessions it has that nobody is connected to, whoever's they are.
+    pub fn sessions_left(&self) -> u64 {
+        match self.server {
+            Mqtt::HiveMq => {
+                let [sessions, connections] = hivemq(["sessions.overall", "networking.connections"]);
+                // Not counted at one moment.
+                sessions.saturating_sub(connections)
+            }
+            Mqtt::Mosquitto => {
+                let topic = "$SYS/broker/clients/disconnected";
+                let said = self.in_mosquitto(&["mosquitto_sub", "-C", "1", "-W", "10", "-t", topic]);
+                said.trim().parse().expect("a number")
+            }
+        }
     }
 
     /// What a command inside mosquitto's pod prints.

@@ -114,11 +114,23 @@ impl<'n> Scaled<'n> {
         asked.parse().unwrap()
     }
 
-    /// The route has such a size by then.
+    /// All workers that are asked for are ready, and there are no others.
+    fn are_ready(&self, workers: usize) -> bool {
+        let selector = format!(
+            "app.kubernetes.io/instance={},app.kubernetes.io/component=worker",
+            self.name()
+        );
+        are_ready(self.namespace.name(), &selector, workers)
+    }
+
+    /// The route has such a size by then, and so many workers that are ready.
     fn has(&self, workers: &RangeInclusive<usize>, deadline: Instant) {
         let what = format!("{} to have {workers:?} workers", self.name());
         let rest = deadline.saturating_duration_since(Instant::now());
-        let took = wait_until(rest, &what, || workers.contains(&self.workers()));
+        let took = wait_until(rest, &what, || {
+            let asked = self.workers();
+            workers.contains(&asked) && self.are_ready(asked)
+        });
         eprintln!("{what}: {:.0} s", took.as_secs_f64());
     }
 
@@ -128,12 +140,8 @@ impl<'n> Scaled<'n> {
 
     fn scale(&self, workers: usize) {
         self.route().scale(workers);
-        let selector = format!(
-            "app.kubernetes.io/instance={},app.kubernetes.io/component=worker",
-            self.name()
-        );
         wait_until(SOON, &format!("{workers} workers to be ready"), || {
-            are_ready(self.namespace.name(), &selector, workers)
+            self.are_ready(workers)
         });
     }
 

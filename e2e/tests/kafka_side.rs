@@ -255,6 +255,11 @@ spec:
             now <= 2 * partitions,
             "from {partitions} to {now} partitions in one step"
         );
+        wait_until(USED, "records in all partitions", || {
+            growing.ends("grown").iter().all(|end| *end > 0)
+        });
+        let took = added.elapsed();
+        eprintln!("{partitions} partitions became {now}, which all have records after {took:.1?}");
         let target = i32::try_from(now).unwrap();
         let step = growing.wait_known("grown", "the target", |topic| {
             topic.target_partitions == Some(target)
@@ -268,11 +273,6 @@ spec:
             );
         }
         raised = Some(step);
-        wait_until(USED, "records in all partitions", || {
-            growing.ends("grown").iter().all(|end| *end > 0)
-        });
-        let took = added.elapsed();
-        eprintln!("{partitions} partitions became {now}, which all have records after {took:.1?}");
         partitions = now;
     }
 

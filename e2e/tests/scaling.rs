@@ -53,8 +53,8 @@ fn workers_that_come_and_go_twenty_times_lose_nothing_at_hivemq() {
 
 #[test]
 #[ignore = "needs a cluster: make e2e-full"]
-fn workers_of_a_share_group_that_come_and_go_lose_nothing_at_hivemq() {
-    scale(Mqtt::HiveMq, "Unordered", 1);
+fn workers_of_a_share_group_that_come_and_go_twenty_times_lose_nothing_at_hivemq() {
+    scale(Mqtt::HiveMq, "Unordered", 20);
 }
 
 /// The negative control: what a bridge does that knows no handing over loses messages, and the checker sees it. The twin
@@ -173,7 +173,7 @@ fn scale(server: Mqtt, ordering: &'static str, cycles: usize) {
         small(manifests);
         manifests.lanes = 1;
     });
-    let sessions_before = brokers.sessions();
+    let (sessions_before, left_before) = (brokers.sessions(), brokers.sessions_left());
     let plant = Plant::start_under(RATE, &brokers, "scaling", |manifests| {
         small(manifests);
         manifests.one_filter_for_each_lane();
@@ -199,6 +199,9 @@ fn scale(server: Mqtt, ordering: &'static str, cycles: usize) {
         moves.extend(Move::all(&before, &after, workers, since, &plant));
         workers = size;
         plant.wait_flow(&format!("{size} workers"));
+        wait_until(SOON, "all sessions to be read by somebody", || {
+            brokers.sessions_left() == left_before
+        });
     }
     let assert_sessions = |lanes: u16| {
         // One more is the publisher's.
