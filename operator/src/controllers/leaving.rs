@@ -13,7 +13,7 @@ use super::Error;
 use super::context::{Context, route_owner};
 use crate::cluster::{Note, has_finalizer};
 use crate::names;
-use crate::observed::{ChildKind, Family, Owner, Seen};
+use crate::observed::{ChildKind, Family, Seen};
 use crate::plan;
 use crate::plan::leave::{self, Situation, Step};
 
@@ -192,22 +192,8 @@ pub(super) async fn release_unread(meta: &ObjectMeta, context: &Context) -> Resu
     if context.cluster.tell(&route, &note).await {
         tracing::warn!(route = %name, "{}", note.text);
     }
-    let owner = Owner::of(names::kind::ROUTE, &route);
-    end_jobs(&owner, &context.observed.family(&owner), context).await?;
     let released = context.cluster.set_finalizer(meta, false).await;
-    context.silences.forget(&owner);
     released.map(drop).map_err(Error::Finalizer)
-}
-
-/// What has no owner does not go by itself.
-async fn end_jobs(owner: &Owner, family: &Family, context: &Context) -> Result<(), Error> {
-    for ((kind, name), child) in family {
-        if *kind == ChildKind::Job && !child.deleting {
-            let ended = context.cluster.delete(*kind, owner, name, &child.uid).await;
-            ended.map_err(Error::Prune)?;
-        }
-    }
-    Ok(())
 }
 
 /// Lets the route go, and says what is left behind.
@@ -226,7 +212,16 @@ async fn release(
         );
         tell_left(route, "Delete", &what, context).await;
     }
-    end_jobs(&owner, family, context).await?;
+    // What has no owner does not go by itself.
+    for ((kind, name), child) in family {
+        if *kind == ChildKind::Job && !child.deleting {
+            context
+                .cluster
+                .delete(*kind, &owner, name, &child.uid)
+                .await
+                .map_err(Error::Prune)?;
+        }
+    }
     context
         .cluster
         .set_finalizer(&route.metadata, false)
@@ -234,7 +229,5 @@ async fn release(
         .map_err(Error::Finalizer)?;
     // A watch shows it once more, perhaps when its Job is gone already: another would outlive it.
     context.stores.routes.let_go(route);
-    // The next of its name begins anew.
-    context.silences.forget(&owner);
     Ok(Action::await_change())
 }

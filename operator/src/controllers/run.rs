@@ -144,7 +144,7 @@ impl Controllers {
                 name: names::kind::BROKER,
                 of: |stores| &stores.brokers,
                 refers: |_| Vec::new(),
-                public: changes::broker,
+                public: changes::endpoint,
             };
             let sinks = Kind {
                 name: names::kind::SINK,

@@ -23,11 +23,7 @@ pub fn broker(facts: &BrokerFacts<'_>) -> MqttBrokerStatus {
     let old = facts.broker.status.clone().unwrap_or_default();
     let generation = facts.broker.metadata.generation;
     let mut conditions = Conditions::new(&old.conditions, generation, facts.now);
-    // What another address was like says nothing of this one.
-    let mut capabilities = old
-        .capabilities
-        .clone()
-        .filter(|_| old.observed_generation == generation);
+    let mut capabilities = old.capabilities.clone();
     match &facts.asked {
         Ok(asked) => {
             conditions.set(
