@@ -15,11 +15,12 @@ mod talk;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use millrace_contract::status::LaneState;
 use tokio::sync::watch;
 
+use crate::clock::epoch_ms;
 use crate::config::{LanePlan, LivePlan, Reading};
 use crate::credentials::Credentials;
 use crate::kafka::{LaneSink, Mailbox, Producer, Report};
@@ -164,10 +165,9 @@ impl Runner {
     }
 
     fn now(&self, at: Instant) -> Now {
-        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Now {
             us: u64::try_from((at - self.task.started).as_micros()).unwrap_or(u64::MAX),
-            epoch_ms: i64::try_from(epoch.as_millis()).unwrap_or(i64::MAX),
+            epoch_ms: epoch_ms(),
         }
     }
 

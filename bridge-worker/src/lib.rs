@@ -9,6 +9,7 @@ mod admin;
 mod app;
 mod backoff;
 mod certificates;
+mod clock;
 mod config;
 mod courier;
 mod credentials;

@@ -101,6 +101,12 @@ fn is_shut_out(world: &World) -> bool {
     condition(route(world), "Accepted").is_some_and(|accepted| accepted["reason"] == "BrokerNotFound")
 }
 
+/// Why a route is accepted, or is not.
+fn accepted(world: &World, namespace: &str, name: &str) -> Option<Value> {
+    let route = world.store.get(&Key::new("topicroutes", namespace, name));
+    condition(route.expect("a route"), "Accepted").map(|accepted| accepted["reason"].clone())
+}
+
 /// Waits until the route is as `is` says, and nothing happens any more.
 async fn comes(fake: &Fake, what: &str, is: impl Fn(&World) -> bool) -> World {
     let came = fake.until(PATIENCE, &is).await;
@@ -259,11 +265,7 @@ async fn a_route_that_is_not_admitted_takes_nothing_from_one_that_is() {
     fake.create(HUB);
     fake.create(GROUP);
     let operator = fake.start("worker:1");
-    let reason = |world: &World, namespace: &str| {
-        let key = Key::new("topicroutes", namespace, "commands");
-        let route = world.store.get(&key).expect("a route");
-        condition(route, "Accepted").map(|accepted| accepted["reason"].clone())
-    };
+    let reason = |world: &World, namespace: &str| accepted(world, namespace, "commands");
     let are = |world: &World, stranger: &str, own: &str| {
         reason(world, "a-stranger") == Some(stranger.into()) && reason(world, "hub") == Some(own.into())
     };
@@ -331,15 +333,8 @@ async fn a_route_that_is_edited_into_a_loop_is_refused_and_not_the_one_that_ran(
     fake.create(BOTH_WAYS);
     let operator = fake.start("worker:1");
     let are = |world: &World, answers: &str, commands: &str| {
-        [("answers", answers), ("commands", commands)]
-            .into_iter()
-            .all(|(name, reason)| {
-                let route = world
-                    .store
-                    .get(&Key::new("topicroutes", "hub", name))
-                    .expect("a route");
-                condition(route, "Accepted").is_some_and(|accepted| accepted["reason"] == reason)
-            })
+        accepted(world, "hub", "answers") == Some(answers.into())
+            && accepted(world, "hub", "commands") == Some(commands.into())
     };
     let comes = async |what: &str, answers: &str, commands: &str| {
         let came = fake.until(PATIENCE, |world| are(world, answers, commands)).await;

@@ -15,10 +15,11 @@ use tokio::sync::{mpsc, watch};
 use millrace_contract::status::Reason;
 
 use super::group::{Group, forbidden};
-use super::outgoing::{About, Arena, Body, Failed, Outgoing, Source, Step, charge, epoch_ms};
+use super::outgoing::{About, Arena, Body, Failed, Outgoing, Source, Step, charge};
 use super::plan::LivePlan;
 use super::progress::{Commit, Slot};
 use super::shared::{Command, Orders, Shared};
+use crate::clock::epoch_ms;
 use crate::kafka::OwnedRecord;
 
 /// How long one look for records lasts when there are none.

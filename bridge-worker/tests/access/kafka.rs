@@ -179,6 +179,14 @@ fn shows(document: &mut Document, issued: &Issued) {
     });
 }
 
+/// Waits for as long as Kafka's clients take.
+#[track_caller]
+fn patiently(worker: &WorkerProcess, what: &str, is: &dyn Fn(&RouteStatus) -> bool) {
+    wait_until(SOON, what, || {
+        worker.try_status().is_some_and(|status| is(&status))
+    });
+}
+
 /// The same, with sessions of its own.
 fn apart(mut document: Document, index: usize, prefix: &str) -> Document {
     document.settings.route.session_id = format!("{prefix}{index}");
@@ -470,11 +478,7 @@ fn a_route_from_kafka_says_which_right_its_user_lacks_and_goes_on_when_it_has_it
     site.login(&mut document, "SCRAM-SHA-512", "plant", PASSWORD);
     document.settings.broker.urls = vec![format!("mqtt://127.0.0.1:{}", mosquitto.port())];
     let worker = WorkerProcess::start(&commands(document));
-    let wait_for = |what: &str, is: &dyn Fn(&RouteStatus) -> bool| {
-        wait_until(SOON, what, || {
-            worker.try_status().is_some_and(|status| is(&status))
-        });
-    };
+    let wait_for = |what: &str, is: &dyn Fn(&RouteStatus) -> bool| patiently(&worker, what, is);
     let refused = |says: &str| {
         wait_for(says, &|status| {
             let mut problems = status.problems.iter();
@@ -511,11 +515,7 @@ fn a_route_from_kafka_that_was_never_let_in_is_when_its_password_is_corrected() 
         (consumer.topics, consumer.group) = (vec!["orders".into()], "orders".into());
     }
     let worker = WorkerProcess::start(&document);
-    let wait_for = |what: &str, is: &dyn Fn(&RouteStatus) -> bool| {
-        wait_until(SOON, what, || {
-            worker.try_status().is_some_and(|status| is(&status))
-        });
-    };
+    let wait_for = |what: &str, is: &dyn Fn(&RouteStatus) -> bool| patiently(&worker, what, is);
     wait_for("it to be refused", &|status| {
         let mut problems = status.problems.iter();
         problems.any(|problem| problem.reason == Reason::KafkaRefused)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
 use kube::core::PartialObjectMetaExt as _;
 use kube::runtime::controller::Action;
 use millrace_contract::AnyDocument;
@@ -154,9 +155,13 @@ pub(super) fn patience(route: &TopicRoute) -> Duration {
 }
 
 /// Says, in an Event and in the log, which sessions are left behind.
-pub(super) async fn tell_left(route: &TopicRoute, action: &'static str, what: &str, context: &Context) {
-    let owner = route_owner(route);
-    let name = format!("{}/{}", owner.namespace, owner.name);
+pub(super) async fn tell_left<K: Resource<DynamicType = ()>>(
+    route: &K,
+    action: &'static str,
+    what: &str,
+    context: &Context,
+) {
+    let name = names::full(route.meta());
     let note = Note {
         warning: true,
         reason: "SessionsLeft".into(),
@@ -172,26 +177,9 @@ pub(super) async fn tell_left(route: &TopicRoute, action: &'static str, what: &s
 
 /// Lets a route go that cannot be read: nothing can be done for it.
 pub(super) async fn release_unread(meta: &ObjectMeta, context: &Context) -> Result<(), Error> {
-    let (namespace, name) = (&meta.namespace, &meta.name);
-    let name = format!(
-        "{}/{}",
-        namespace.as_deref().unwrap_or_default(),
-        name.as_deref().unwrap_or_default()
-    );
-    let note = Note {
-        warning: true,
-        reason: "SessionsLeft".into(),
-        action: "Delete",
-        text: format!(
-            "TopicRoute {name}: this operator cannot read it, so its MQTT sessions are left to expire at the broker, with what it \
-             holds for them"
-        ),
-        once: true,
-    };
     let route = meta.clone().into_response_partial::<TopicRoute>();
-    if context.cluster.tell(&route, &note).await {
-        tracing::warn!(route = %name, "{}", note.text);
-    }
+    let what = "this operator cannot read it, so its MQTT sessions are left to expire at the broker, with what it holds for them";
+    tell_left(&route, "Delete", what, context).await;
     let released = context.cluster.set_finalizer(meta, false).await;
     released.map(drop).map_err(Error::Finalizer)
 }
@@ -210,7 +198,7 @@ async fn release(
             "{why}; these MQTT sessions are left to expire at the broker, with what it holds for them: {}",
             left.join(", ")
         );
-        tell_left(route, "Delete", &what, context).await;
+        tell_left(route.as_ref(), "Delete", &what, context).await;
     }
     // What has no owner does not go by itself.
     for ((kind, name), child) in family {

@@ -166,20 +166,17 @@ impl Runner {
                 continue;
             };
             match letters.sink.send(LANE, *number, record.as_ref(), letter.alone) {
-                Ok(()) => {}
-                Err(SendError::Full) => {
-                    letter.waiting = Some(record);
-                    letters.retry_at = Some(now + AGAIN);
+                Ok(()) => continue,
+                Err(SendError::Full) => {}
+                Err(SendError::Refused { class, .. })
+                    if class == FailureClass::TopicMissing && letters.sink.has_known(&record.topic) => {}
+                Err(SendError::Refused { message, .. }) => {
+                    refused.push((*number, message));
+                    continue;
                 }
-                Err(SendError::Refused {
-                    class: FailureClass::TopicMissing,
-                    ..
-                }) if letters.sink.has_known(&record.topic) => {
-                    letter.waiting = Some(record);
-                    letters.retry_at = Some(now + AGAIN);
-                }
-                Err(SendError::Refused { message, .. }) => refused.push((*number, message)),
             }
+            letter.waiting = Some(record);
+            letters.retry_at = Some(now + AGAIN);
         }
         for (number, message) in refused {
             self.refused(number, &message);

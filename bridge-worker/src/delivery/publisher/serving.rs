@@ -7,7 +7,8 @@ use tokio::time::sleep_until;
 use super::Runner;
 use super::answers::failed;
 use super::ending::{Ended as Entry, Way};
-use crate::delivery::outgoing::{Outgoing, Step, epoch_ms};
+use crate::clock::epoch_ms;
+use crate::delivery::outgoing::{Outgoing, Step};
 use crate::delivery::window::Sent;
 use crate::mqtt::{Connection, Ended, Goodbye, Granted, Outbound, publishing_shortfalls, pubrel};
 
