@@ -358,6 +358,11 @@ async fn a_route_that_is_edited_into_a_loop_is_refused_and_not_the_one_that_ran(
     comes("it writes what the other reads", "AsAsked", "AsAsked").await;
     reads("devices/#");
     comes("it closes a loop", "FeedsItself", "AsAsked").await;
+    // Whatever else becomes of the other.
+    let commands = Key::new("topicroutes", "hub", "commands");
+    fake.edit_at(&commands, &|route| route["spec"]["paused"] = true.into());
+    fake.rest(STILL).await;
+    comes("the other is edited", "FeedsItself", "AsAsked").await;
     reads("devices/+/answers");
     comes("it is open again", "AsAsked", "AsAsked").await;
     operator.kill().await;

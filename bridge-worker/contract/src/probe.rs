@@ -28,7 +28,7 @@ pub struct BrokerRequest {
     pub broker: Broker,
     /// The quality of service that a route will ask for.
     pub qos: u8,
-    /// Whether it will share subscriptions: a broker that does not, or only with a lower quality of service, is a failure.
+    /// Whether it will share subscriptions: that a broker has none is a failure then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shares: bool,
 }

@@ -311,8 +311,10 @@ impl TopicKeeper {
         if let (None, Some(problem)) = (&known.problem, &topic.problem) {
             tracing::warn!(reason = ?problem.reason, "{}", problem.message);
         }
-        if topic.exists == Some(false) && known.exists != Some(false) {
-            known.missed = Some(Instant::now());
+        match topic.exists {
+            Some(true) => known.missed = None,
+            Some(false) if known.exists != Some(false) => known.missed = Some(Instant::now()),
+            _ => {}
         }
         known.exists = topic.exists.or(known.exists);
         known.max_message_bytes = topic.max_message_bytes.or(known.max_message_bytes);

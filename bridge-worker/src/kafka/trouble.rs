@@ -42,7 +42,7 @@ impl Trouble {
         };
         Self {
             kind,
-            text: text.to_owned(),
+            text: without_count(text).to_owned(),
         }
     }
 
@@ -142,5 +142,31 @@ impl Trouble {
             }
             Kind::Silence | Kind::Network => "check the KafkaSink's spec.bootstrapServers and the network",
         })
+    }
+}
+
+/// librdkafka's words without what it adds: how long it took, and how often it was so.
+fn without_count(text: &str) -> &str {
+    match text.rfind(" (after ") {
+        Some(at) if text.ends_with(')') => &text[..at],
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_an_error_does_not_change_with_its_number() {
+        let refused = "localhost:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: Connection refused";
+        for more in [
+            "",
+            " (after 0ms in state CONNECT)",
+            " (after 12ms in state CONNECT, 1 identical error(s) suppressed)",
+        ] {
+            assert_eq!(without_count(&format!("{refused}{more}")), refused);
+        }
+        assert_eq!(without_count("(after all) it is so"), "(after all) it is so");
     }
 }

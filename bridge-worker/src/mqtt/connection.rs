@@ -35,7 +35,11 @@ pub(crate) enum Packet {
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Ended {
-    #[error("the broker closed the connection; {AGAIN}")]
+    // Not every broker says that another client took the session.
+    #[error(
+        "the broker closed the connection; a new connection is made: if none lasts, look for another client with this \
+         client id, or see the broker's log"
+    )]
     Closed,
     #[error("the connection to the broker broke: {0}; {AGAIN}")]
     Broken(#[from] io::Error),

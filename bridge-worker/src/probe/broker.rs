@@ -68,39 +68,16 @@ async fn try_all(request: &BrokerRequest) -> Result<BrokerFound, Failure> {
         message: format!("{}: {ended}", broker.urls.join(", ")),
     })?;
     let found = found(request, &granted, plain, shared);
-    match request
-        .shares
-        .then(|| cannot_share(request, &found, shared))
-        .flatten()
-    {
-        Some(failure) => Err(failure),
-        None => Ok(found),
-    }
-}
-
-/// Why a route that shares subscriptions cannot work.
-fn cannot_share(request: &BrokerRequest, found: &BrokerFound, shared: Option<Grant>) -> Option<Failure> {
-    let urls = request.broker.urls.join(", ");
-    if found.shared_subscriptions == Some(false) {
-        return Some(Failure {
+    if request.shares && found.shared_subscriptions == Some(false) {
+        return Err(Failure {
             reason: Reason::SharedSubscriptionsUnsupported,
             message: format!(
-                "{urls}: the broker cannot share subscriptions: use spec.from.mqtt.ordering: PerTopic, which needs none"
+                "{}: the broker cannot share subscriptions: use spec.from.mqtt.ordering: PerTopic, which needs none",
+                broker.urls.join(", ")
             ),
         });
     }
-    let plain = found.maximum_qos;
-    let granted = match shared {
-        Some(Grant::Qos(qos)) if qos < plain => qos,
-        _ => return None,
-    };
-    Some(Failure {
-        reason: Reason::QosDowngraded,
-        message: format!(
-            "{urls}: the broker grants QoS {granted} on shared subscriptions, and {plain} on others: use \
-             spec.from.mqtt.ordering: PerTopic, or set spec.from.mqtt.qos to {granted}"
-        ),
-    })
+    Ok(found)
 }
 
 /// Subscribes to a topic that nobody knows, alone and shared, ends it all, and returns what was granted.

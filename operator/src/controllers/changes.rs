@@ -10,7 +10,7 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Resource, ResourceExt};
-use millrace_crds::{KafkaSink, TopicRoute, group};
+use millrace_crds::{KafkaSink, MqttBroker, TopicRoute, group};
 
 use super::context::Context;
 use super::latest::Latest;
@@ -197,9 +197,13 @@ impl Known {
     }
 }
 
-/// What of a broker or a sink concerns its routes: what users write. What it is like is found by each route's own probe.
-pub(super) fn endpoint<K: CustomResource>(object: &K) -> Digest {
-    names::digest(format!("{:?} {:?}", object.uid(), object.meta().generation).as_bytes())
+/// What of a broker concerns its routes: what users write, and whether it shares subscriptions. What it is like otherwise is found
+/// by each route's own probe.
+pub(super) fn broker(broker: &MqttBroker) -> Digest {
+    let status = broker.status.as_ref();
+    let shares = status.and_then(|status| status.capabilities.as_ref()?.shared_subscriptions);
+    let what = format!("{:?} {:?} {shares:?}", broker.uid(), broker.metadata.generation);
+    names::digest(what.as_bytes())
 }
 
 /// What of a sink concerns its routes: what users write, how many partitions topics are to have, and who watches groups.

@@ -95,7 +95,9 @@ async fn write_record(
         _ => None,
     };
     let new = if route.metadata.deletion_timestamp.is_some() {
-        lanes::leaving(old)
+        let pods = views(family, old, context);
+        let heard = pods.values().map(|pod| pod.heard).max().unwrap_or_default();
+        lanes::leaving(old, heard)
     } else if family.values().any(|child| matches!(child.seen, Seen::Set(_))) {
         let mut goal = plan::goal(route, plan::live(family).map(|(_, live)| live));
         if leaves(route, family, goal, context) {

@@ -14,7 +14,7 @@ use super::Error;
 use super::context::{Context, route_owner};
 use crate::cluster::{Note, has_finalizer};
 use crate::names;
-use crate::observed::{ChildKind, Family, Seen};
+use crate::observed::{ChildKind, Family, Owner, Seen};
 use crate::plan;
 use crate::plan::leave::{self, Situation, Step};
 
@@ -180,8 +180,22 @@ pub(super) async fn release_unread(meta: &ObjectMeta, context: &Context) -> Resu
     let route = meta.clone().into_response_partial::<TopicRoute>();
     let what = "this operator cannot read it, so its MQTT sessions are left to expire at the broker, with what it holds for them";
     tell_left(&route, "Delete", what, context).await;
+    let owner = Owner::of(names::kind::ROUTE, &route);
+    end_jobs(&owner, &context.observed.family(&owner), context).await?;
     let released = context.cluster.set_finalizer(meta, false).await;
+    context.silences.forget(&owner);
     released.map(drop).map_err(Error::Finalizer)
+}
+
+/// What has no owner does not go by itself.
+async fn end_jobs(owner: &Owner, family: &Family, context: &Context) -> Result<(), Error> {
+    for ((kind, name), child) in family {
+        if *kind == ChildKind::Job && !child.deleting {
+            let ended = context.cluster.delete(*kind, owner, name, &child.uid).await;
+            ended.map_err(Error::Prune)?;
+        }
+    }
+    Ok(())
 }
 
 /// Lets the route go, and says what is left behind.
@@ -200,16 +214,7 @@ async fn release(
         );
         tell_left(route.as_ref(), "Delete", &what, context).await;
     }
-    // What has no owner does not go by itself.
-    for ((kind, name), child) in family {
-        if *kind == ChildKind::Job && !child.deleting {
-            context
-                .cluster
-                .delete(*kind, &owner, name, &child.uid)
-                .await
-                .map_err(Error::Prune)?;
-        }
-    }
+    end_jobs(&owner, family, context).await?;
     context
         .cluster
         .set_finalizer(&route.metadata, false)
@@ -217,5 +222,7 @@ async fn release(
         .map_err(Error::Finalizer)?;
     // A watch shows it once more, perhaps when its Job is gone already: another would outlive it.
     context.stores.routes.let_go(route);
+    // The next of its name begins anew.
+    context.silences.forget(&owner);
     Ok(Action::await_change())
 }

@@ -124,7 +124,8 @@ fn fed_back_by(route: &Arc<TopicRoute>, context: &Context) -> Vec<String> {
         return Vec::new();
     }
     let others: Vec<&TopicRoute> = readable()
-        .filter(|other| plan::goes_before(other, route) && !context.is_shut_out(other))
+        .filter(|other| is_another(other, route) && plan::goes_before(other, route))
+        .filter(|other| !context.is_shut_out(other))
         .collect();
     let through = millrace_crds::cycle(route, &others).unwrap_or_default();
     through
@@ -138,11 +139,17 @@ fn in_group_of(route: &TopicRoute, context: &Context) -> Option<String> {
     route.spec.from.kafka.as_ref()?;
     let mut found = None;
     context.stores.routes.visit(|other| {
-        if shares_group(other, route) && plan::goes_before(other, route) && !context.is_shut_out(other) {
+        let is_first = is_another(other, route) && plan::goes_before(other, route);
+        if is_first && shares_group(other, route) && !context.is_shut_out(other) {
             found = Some(names::full(&other.metadata));
         }
     });
     found
+}
+
+/// Not the same as it was shown a moment ago.
+fn is_another(other: &TopicRoute, route: &TopicRoute) -> bool {
+    other.metadata.uid != route.metadata.uid
 }
 
 /// Other routes that name the same session.

@@ -144,7 +144,7 @@ impl Controllers {
                 name: names::kind::BROKER,
                 of: |stores| &stores.brokers,
                 refers: |_| Vec::new(),
-                public: changes::endpoint,
+                public: changes::broker,
             };
             let sinks = Kind {
                 name: names::kind::SINK,

@@ -61,9 +61,14 @@ pub struct Terminated {
 }
 
 impl PodSeen {
-    /// Whether it tries something, and has not come to an end.
+    /// Whether it tries something for the first time, and will soon come to an end as far as one can see.
     pub(super) fn is_running_probe(&self) -> bool {
-        self.component == names::component::PROBE && !self.finished && !self.deleting
+        self.component == names::component::PROBE
+            && self.attempt == 0
+            && !self.finished
+            && !self.deleting
+            && self.waiting.is_none()
+            && self.unschedulable.is_none()
     }
 
     pub(super) fn of(pod: &Pod) -> Self {

@@ -207,7 +207,7 @@ impl Member {
 pub fn next(record: Option<&LaneRecord>, goal: Goal, crew: &Crew) -> Option<LaneRecord> {
     let heard = crew.values().map(|member| member.heard).max().unwrap_or_default();
     let Some(record) = record else {
-        return Some(first(goal, crew, heard + 1));
+        return Some(first(goal, crew, heard.saturating_add(1)));
     };
     let mut table = Table::of(record, goal, crew);
     table.end();
@@ -217,14 +217,16 @@ pub fn next(record: Option<&LaneRecord>, goal: Goal, crew: &Crew) -> Option<Lane
 }
 
 /// The record that ends all lanes for good, by whoever owns them now. None if it is that already.
-pub fn leaving(record: Option<&LaneRecord>) -> Option<LaneRecord> {
+///
+/// `heard` is the newest generation that a worker may act by.
+pub fn leaving(record: Option<&LaneRecord>, heard: u64) -> Option<LaneRecord> {
     let record = record?;
     let lanes = record.lanes.iter().cloned();
     let lanes = lanes.map(|owner| LaneOwner {
         state: Ownership::Leaving,
         ..owner
     });
-    follow(record, 0, lanes.collect())
+    follow(record, heard, lanes.collect())
 }
 
 /// How many pods there have to be: those asked for, and those that still own lanes.
@@ -261,7 +263,7 @@ fn first(goal: Goal, crew: &Crew, generation: u64) -> LaneRecord {
 /// `heard` is the newest generation that a worker may act by: newer than the record only where one was lost.
 fn follow(record: &LaneRecord, heard: u64, lanes: Vec<LaneOwner>) -> Option<LaneRecord> {
     let old = &record.lanes;
-    let generation = record.generation.max(heard) + 1;
+    let generation = record.generation.max(heard).saturating_add(1);
     let key = |owner: &LaneOwner| (owner.lane, owner.ordinal, owner.state);
     let since = |owner: LaneOwner| {
         let same = old.iter().find(|old| key(old) == key(&owner));
@@ -764,10 +766,10 @@ mod tests {
     #[test]
     fn leaving_keeps_the_owners_and_is_said_once() {
         let record = fresh(Goal { lanes: 4, workers: 2 });
-        let leaving_record = leaving(Some(&record)).unwrap();
+        let leaving_record = leaving(Some(&record), 0).unwrap();
         assert_eq!(counts(&leaving_record), counts(&record));
         let mut states = leaving_record.lanes.iter().map(|owner| owner.state);
         assert!(states.all(|state| state == Ownership::Leaving));
-        assert_eq!(leaving(Some(&leaving_record)), None);
+        assert_eq!(leaving(Some(&leaving_record), leaving_record.generation), None);
     }
 }

@@ -76,7 +76,12 @@ pub fn route(inputs: &Inputs, checks: &Checks, settings: &Settings) -> Result<Pl
     let family = Family::of(names::kind::ROUTE, route);
     let name = &family.owner.name;
     let (settings_json, version) = configuration::settings_json(document.settings(), &settings.of_workers());
-    let standing = probe::standing(&inputs.family, &version, inputs.now);
+    // Another ordering is no other version, and all the same to be tried anew.
+    let tried = match shares_subscriptions(&document) {
+        true => format!("{version}s"),
+        false => version.clone(),
+    };
+    let standing = probe::standing(&inputs.family, &tried, inputs.now);
     let (workers, surplus) = workers(route, shares(&document, inputs, &standing));
     let pods = match &document {
         AnyDocument::ToKafka(_) => lanes::pods(inputs.record(), workers),
@@ -97,7 +102,7 @@ pub fn route(inputs: &Inputs, checks: &Checks, settings: &Settings) -> Result<Pl
         children.push(pod_monitor::monitor(&family));
     }
     let mut kept = vec![names::lanes(name), names::live(name)];
-    kept.extend(probe::kept(&inputs.family, &version));
+    kept.extend(probe::kept(&inputs.family, &tried));
     kept.extend(settings_in_use(inputs).map(|version| names::settings(name, version)));
     let mut live_hash = super::live_hash(&inputs.family).unwrap_or_default().to_owned();
     if let Standing::Due { attempt, .. } = standing
@@ -106,7 +111,7 @@ pub fn route(inputs: &Inputs, checks: &Checks, settings: &Settings) -> Result<Pl
         let request = request(&document, route);
         children.push(probe::pod(
             &family,
-            &version,
+            &tried,
             attempt,
             &request,
             broker_places(broker).into_iter().chain(sink_places(sink)),
@@ -238,26 +243,37 @@ fn check_sessions(inputs: &Inputs, broker: &MqttBroker) -> Result<(), Rejection>
     Err(Rejection::new(Reason::SessionConflict, message))
 }
 
-/// Whether a route keeps what another one wants as well: it has been accepted as it is written and the other has not, which
-/// is new or was changed; or else it is the older. Of those made within one second, the times of Kubernetes being no
-/// finer, it is the one that is first by name.
+/// Whether a route keeps what another one wants as well: it has been accepted as it is written and the other was changed since,
+/// or the other was never accepted, or refused; or else it is the older. Of those made within one second, the times of
+/// Kubernetes being no finer, it is the one that is first by name.
 pub fn goes_before(route: &TopicRoute, other: &TopicRoute) -> bool {
     fn rank(route: &TopicRoute) -> impl Ord + '_ {
         let meta = &route.metadata;
         let created = meta.creation_timestamp.as_ref().map(|time| time.0);
-        (!is_accepted(route), created, &meta.namespace, &meta.name)
+        (standing(route), created, &meta.namespace, &meta.name)
     }
     rank(route) < rank(other)
 }
 
-/// Whether the status says that the route is accepted as it is written now.
-fn is_accepted(route: &TopicRoute) -> bool {
+/// How far a route is accepted, as its status says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Accepted {
+    AsItIs,
+    AsItWas,
+    No,
+}
+
+fn standing(route: &TopicRoute) -> Accepted {
     let conditions = route.status.iter().flat_map(|status| &status.conditions);
-    conditions
-        .filter(|condition| condition.type_ == "Accepted")
-        .any(|condition| {
-            condition.status == "True" && condition.observed_generation == route.metadata.generation
-        })
+    let accepted = conditions
+        .filter(|condition| condition.type_ == "Accepted" && condition.status == "True")
+        .map(|condition| condition.observed_generation == route.metadata.generation)
+        .next();
+    match accepted {
+        Some(true) => Accepted::AsItIs,
+        Some(false) => Accepted::AsItWas,
+        None => Accepted::No,
+    }
 }
 
 /// What the route writes must not come back to it.
@@ -378,24 +394,27 @@ fn has_to_leave(inputs: &Inputs) -> bool {
     has_lanes && !inputs.is_impatient && inputs.leaves().is_some()
 }
 
+fn shares_subscriptions(document: &AnyDocument) -> bool {
+    match document {
+        AnyDocument::ToKafka(document) => {
+            document.live.lanes.ordering == millrace_contract::Ordering::Unordered
+        }
+        AnyDocument::ToMqtt(_) => false,
+    }
+}
+
 /// What is asked of broker and Kafka before workers depend on them.
 fn request(document: &AnyDocument, route: &TopicRoute) -> Request {
-    let (qos, shares) = match document {
-        AnyDocument::ToKafka(document) => {
-            let live = &document.live;
-            (
-                live.source.qos,
-                live.lanes.ordering == millrace_contract::Ordering::Unordered,
-            )
-        }
-        AnyDocument::ToMqtt(document) => (document.live.publishing.qos, false),
+    let qos = match document {
+        AnyDocument::ToKafka(document) => document.live.source.qos,
+        AnyDocument::ToMqtt(document) => document.live.publishing.qos,
     };
     let settings = document.settings();
     Request {
         broker: Some(BrokerRequest {
             broker: settings.broker.clone(),
             qos,
-            shares,
+            shares: shares_subscriptions(document),
         }),
         sink: Some(SinkRequest {
             sink: settings.sink.clone(),

@@ -23,7 +23,11 @@ pub fn broker(facts: &BrokerFacts<'_>) -> MqttBrokerStatus {
     let old = facts.broker.status.clone().unwrap_or_default();
     let generation = facts.broker.metadata.generation;
     let mut conditions = Conditions::new(&old.conditions, generation, facts.now);
-    let mut capabilities = old.capabilities.clone();
+    // What another address was like says nothing of this one.
+    let mut capabilities = old
+        .capabilities
+        .clone()
+        .filter(|_| old.observed_generation == generation);
     match &facts.asked {
         Ok(asked) => {
             conditions.set(

@@ -95,8 +95,9 @@ pub(crate) fn broker_is_none() -> Problem {
 pub(crate) fn broker_closes() -> Problem {
     problem(
         Reason::BrokerUnreachable,
-        "the broker closed the connection; {AGAIN}",
-        &[&words(AGAIN, &[])],
+        "the broker closed the connection; a new connection is made: if none lasts, look for another client with this \
+         client id, or see the broker's log",
+        &[],
     )
 }
 
