@@ -92,7 +92,7 @@ pub fn lanes(route: &str) -> String {
 /// The pod that probes for a route, a broker or a sink, after `attempt` others that failed.
 pub fn probe(kind: &str, owner: &str, hash: &str, attempt: u32) -> String {
     // Names of brokers and sinks may be long; a pod's name that is a label as well has 63 letters at most.
-    let owner: String = owner.chars().take(30).collect();
+    let owner: String = owner.chars().take(26).collect();
     let short = match kind {
         kind::BROKER => "broker",
         kind::SINK => "sink",

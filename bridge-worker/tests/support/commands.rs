@@ -91,6 +91,7 @@ impl Commands {
     /// each connects again at a time of its own.
     #[track_caller]
     pub fn wait_flow(&self, devices: &Subscriber) {
+        let _standing = Standing(self);
         // In a partition what is repeated comes before what is new.
         let published = self.witness.published();
         wait_until(SOON, "something new in every partition", || {
@@ -153,6 +154,28 @@ impl Commands {
         assert!(findings.looks > 100 && findings.moved > 20, "{findings:?}");
         assert_eq!(findings.ahead, 0, "{findings:?}");
         report
+    }
+}
+
+/// Says where everybody stands when a test fails meanwhile.
+struct Standing<'a>(&'a Commands);
+
+impl Drop for Standing<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let Standing(commands) = self;
+        eprintln!(
+            "{}: {} records confirmed to the writer; the witness has seen {:?} published, {:?} confirmed",
+            commands.route.name,
+            commands.writer.confirmed(),
+            commands.witness.published(),
+            commands.witness.confirmed(),
+        );
+        for (number, worker) in commands.workers.iter().enumerate() {
+            eprintln!("worker {number}: {:?}", worker.try_status());
+        }
     }
 }
 

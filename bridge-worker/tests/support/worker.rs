@@ -146,7 +146,8 @@ impl Worker {
         self.try_status().expect("an answer from the worker's /status")
     }
 
-    fn try_status(&self) -> Option<RouteStatus> {
+    /// Of one that may have ended.
+    pub fn try_status(&self) -> Option<RouteStatus> {
         let body = http::get(self.admin.address(), "/status").ok()?;
         let status: Status = serde_json::from_str(&body).expect("a status as the contract has it");
         status.routes.into_iter().next()

@@ -78,7 +78,7 @@ pub fn route(inputs: &Inputs, checks: &Checks, settings: &Settings) -> Result<Pl
     let (settings_json, version) = configuration::settings_json(document.settings(), &settings.of_workers());
     // Another ordering is no other version, and all the same to be tried anew.
     let tried = match shares_subscriptions(&document) {
-        true => format!("{version}s"),
+        true => format!("{version}-shared"),
         false => version.clone(),
     };
     let standing = probe::standing(&inputs.family, &tried, inputs.now);

@@ -114,8 +114,8 @@ fn stateful_set(world: &World, call: &Call) -> Option<&'static str> {
     let wanted = annotation(template, names::SETTINGS).unwrap_or_default();
     let has = world.store.get(&call.key);
     let has = has.and_then(|set| annotation(&set["spec"]["template"], names::SETTINGS));
-    // With an `s` where it was tried to share subscriptions as well.
-    let is_tried = world.tried.contains(wanted) || world.tried.contains(&format!("{wanted}s"));
+    // With a word behind it where it was tried to share subscriptions as well.
+    let is_tried = world.tried.contains(wanted) || world.tried.contains(&format!("{wanted}-shared"));
     if has != Some(wanted) && !is_tried {
         return Some("no probe has tried what its workers would do");
     }
