@@ -32,8 +32,8 @@ use crate::credentials::{Credentials, Trial};
 use crate::failback::Failback;
 use crate::kafka::{
     Armed, ClientSettings, KafkaCredentials, KafkaState, LaneSink, Looker, MAX_BATCH_BYTES, Mailbox,
-    OptionsError, Producer, Reporting, TopicKeeper, TopicMaker, Topics, client_config, consumer_config,
-    rotation,
+    OptionsError, Producer, Reporting, Sight, TopicKeeper, TopicMaker, Topics, client_config,
+    consumer_config, rotation,
 };
 use crate::metrics::RouteSnapshot;
 use crate::survey::{Surveyor, Surveys};
@@ -121,6 +121,7 @@ impl Delivery {
             start: plan.consumer.start,
             credentials: Arc::clone(&client.credentials),
             armed: Armed::default(),
+            sight: Sight::default(),
             shared: Arc::clone(&shared),
             orders: receiver.clone(),
             surveys: Arc::clone(&surveys),
@@ -482,6 +483,9 @@ fn begin(
                 };
                 if reason != Reason::KafkaUnreachable {
                     shared.kafka.answered();
+                } else if let Ok(new) = Beginner::new(config, group) {
+                    // The one before may have lost sight of the cluster.
+                    beginner = new;
                 }
                 shared.view().cannot_read("start", reason, message);
                 std::thread::park_timeout(backoff.next());

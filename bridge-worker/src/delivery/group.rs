@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::progress::Slot;
 use super::reader::commit;
 use super::shared::{Orders, Shared, Stop};
-use crate::kafka::{Armed, KafkaCredentials, log};
+use crate::kafka::{Armed, KafkaCredentials, Sight, Statistics, log};
 use crate::survey::Surveys;
 
 /// How long Kafka may take to answer a question.
@@ -36,6 +36,7 @@ pub(super) struct Group {
     pub(super) credentials: Arc<KafkaCredentials>,
     /// Of the member, which has been given a token.
     pub(super) armed: Armed,
+    pub(super) sight: Sight,
     pub(super) shared: Arc<Shared>,
     pub(super) orders: watch::Receiver<Orders>,
     pub(super) surveys: Arc<Surveys>,
@@ -53,6 +54,7 @@ impl Group {
             start: self.start,
             credentials: Arc::clone(&self.credentials),
             armed: Armed::default(),
+            sight: Sight::default(),
             shared: Arc::clone(&self.shared),
             orders: self.orders.clone(),
             surveys: Arc::clone(&self.surveys),
@@ -428,8 +430,12 @@ impl ClientContext for Group {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        self.shared.kafka.statistics(statistics);
-        if let Ok(statistics) = serde_json::from_slice::<Statistics>(statistics) {
+        let of_brokers = Statistics::read(statistics);
+        self.sight.look(of_brokers.as_ref());
+        if let Some(of_brokers) = of_brokers {
+            self.shared.kafka.apply(of_brokers);
+        }
+        if let Ok(statistics) = serde_json::from_slice::<Lags>(statistics) {
             let topics = statistics.topics.into_iter();
             let lags = topics.flat_map(|(topic, of)| {
                 let partitions = of.partitions.into_iter();
@@ -448,7 +454,7 @@ impl ClientContext for Group {
 
 /// The part of librdkafka's statistics that says how far behind the end this client is.
 #[derive(Debug, Deserialize)]
-struct Statistics {
+struct Lags {
     #[serde(default)]
     topics: BTreeMap<String, TopicStatistics>,
 }

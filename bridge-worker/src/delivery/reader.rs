@@ -117,7 +117,7 @@ impl Reader {
         let mut commit_at = Instant::now() + COMMIT;
         let mut live = Arc::clone(&self.orders.borrow_and_update().live);
         while !self.shared.has_parted() {
-            self.arm();
+            self.tend();
             if self.orders.has_changed().unwrap_or(true) {
                 let orders = self.orders.borrow_and_update().clone();
                 if orders.command != Command::Run {
@@ -201,7 +201,7 @@ impl Reader {
             if self.shared.has_parted() || self.orders.borrow().command != Command::Run {
                 return false;
             }
-            self.arm();
+            self.tend();
             self.consumer.poll(POLL);
         }
         true
@@ -214,13 +214,15 @@ impl Reader {
         }
     }
 
-    /// Gives the member a newer token, if there is one.
-    fn arm(&self) {
+    /// Gives the member a newer token, and brokers if it has lost them.
+    fn tend(&self) {
         let group = self.group();
         group
             .credentials
             .bearer()
             .arm(self.consumer.client(), &group.armed);
+        let servers = self.config.get("bootstrap.servers").unwrap_or_default();
+        group.sight.restore(self.consumer.client(), servers);
     }
 
     fn group(&self) -> &Group {
@@ -247,7 +249,7 @@ impl Reader {
 
     /// Stays a member of the group. What had been fetched before it was told to stop may still come.
     fn look_after(&mut self, live: &LivePlan) {
-        self.arm();
+        self.tend();
         match self.consumer.poll(POLL) {
             Some(Ok(message)) => self.batch.take(&message, live, &self.topics, &self.shared),
             Some(Err(error)) => self.failed(&error),

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -11,11 +11,9 @@ use rdkafka::producer::{DeliveryResult, ProducerContext};
 use super::error::FailureClass;
 use super::mailbox::Mailbox;
 use super::record::{Failure, OwnedRecord, Report};
+use super::sight::Sight;
 use super::state::{KafkaState, Statistics};
 use super::tokens::{Armed, Bearer};
-
-/// So many statistics in a row without any broker: the producer will not find the cluster again.
-const STRANDED_AFTER: u32 = 2;
 
 /// What librdkafka calls back: hands each report to its lane's mailbox.
 pub(crate) struct Context {
@@ -27,8 +25,9 @@ pub(crate) struct Context {
     pub(super) alone: bool,
     pub(super) bearer: Bearer,
     pub(super) armed: Armed,
-    /// Statistics in a row that named no broker.
-    pub(super) without_brokers: AtomicU32,
+    /// Kafka's, as the sink has them.
+    pub(super) servers: String,
+    pub(super) sight: Sight,
     /// Kafka has given the producer its identifier.
     pub(super) has_id: AtomicBool,
 }
@@ -37,13 +36,6 @@ impl Context {
     /// Whether it can write, as far as the statistics of some seconds ago say.
     pub(super) fn has_id(&self) -> bool {
         self.has_id.load(Ordering::Acquire)
-    }
-
-    /// Whether the producer has no broker left, not even those it was told of. librdkafka 2.12 forgets them all
-    /// when a broker that comes back from a long pause answers that the cluster has none, and may then cancel its
-    /// own return to `bootstrap.servers`: nothing is tried any more.
-    pub(super) fn is_stranded(&self) -> bool {
-        self.without_brokers.load(Ordering::Acquire) >= STRANDED_AFTER
     }
 }
 
@@ -54,12 +46,7 @@ impl ClientContext for Context {
 
     fn stats_raw(&self, statistics: &[u8]) {
         let statistics = Statistics::read(statistics);
-        // Those that cannot be read say nothing against it.
-        if statistics.as_ref().is_none_or(Statistics::name_a_broker) {
-            self.without_brokers.store(0, Ordering::Release);
-        } else {
-            self.without_brokers.fetch_add(1, Ordering::AcqRel);
-        }
+        self.sight.look(statistics.as_ref());
         let Some(statistics) = statistics else { return };
         if statistics.name_an_id() {
             self.has_id.store(true, Ordering::Release);

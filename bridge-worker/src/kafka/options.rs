@@ -16,7 +16,7 @@ use crate::value::Unreadable;
 pub(crate) const MAX_BATCH_BYTES: u64 = 1_000_000;
 
 /// What the worker sets itself, and no document may change: a promise hangs on each.
-const RESERVED: [&str; 24] = [
+const RESERVED: [&str; 25] = [
     "bootstrap.servers",
     "metadata.broker.list",
     "acks",
@@ -41,6 +41,8 @@ const RESERVED: [&str; 24] = [
     "linger.ms",
     "compression.type",
     "compression.codec",
+    // By which a client that has lost sight of the cluster is noticed.
+    "statistics.interval.ms",
 ];
 
 /// Why a document's Kafka settings cannot be used.

@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use super::callbacks::Context;
 use super::mailbox::Mailbox;
 use super::options::{ClientSettings, OptionsError, client_config};
 use super::outlet::Outlet;
+use super::sight::Sight;
 use super::state::KafkaState;
 use super::tokens::Armed;
 use super::topics::Topics;
@@ -251,7 +252,7 @@ impl Producer {
         let (mut born, mut patience) = (Instant::now(), Duration::ZERO);
         while !self.stop.load(Ordering::Acquire) {
             let native = self.native();
-            arm(&native);
+            tend(&native);
             if self.serving_lanes.load(Ordering::Acquire) > 0 {
                 std::thread::park_timeout(POLL);
             } else {
@@ -287,10 +288,8 @@ impl Producer {
         // No lane is in the middle of a call once this lock has been had.
         drop(self.outlet_mut());
         if why == Why::Failed {
-            let (code, reason) = old.client().fatal_error().unwrap_or((
-                RDKafkaErrorCode::AllBrokersDown,
-                "it has lost sight of the cluster".into(),
-            ));
+            let fatal = old.client().fatal_error();
+            let (code, reason) = fatal.unwrap_or((RDKafkaErrorCode::Fatal, String::new()));
             if code == RDKafkaErrorCode::ClusterAuthorizationFailed {
                 self.state.refused(&reason);
             }
@@ -304,7 +303,7 @@ impl Producer {
         }
         let started = Instant::now();
         while old.in_flight_count() > 0 && !self.stop.load(Ordering::Acquire) {
-            arm(old);
+            tend(old);
             old.poll(Duration::from_millis(1));
             // Credentials of before may not be taken any more, or a partition has no leader: what has not been confirmed goes
             // with the new producer. Until then no lane goes on.
@@ -363,7 +362,7 @@ impl Producer {
                 .name("kafka-alone".into())
                 .spawn(move || {
                     while let Some(native) = poll.upgrade() {
-                        arm(&native);
+                        tend(&native);
                         native.poll(POLL);
                     }
                 });
@@ -377,7 +376,7 @@ impl Producer {
 /// Whether a producer can do nothing more. Asked, and not taken from its error events: those carry the code of the
 /// cause, which is fatal in some places and harmless in others.
 fn has_failed(native: &Native) -> bool {
-    let failed = native.client().fatal_error().is_some() || native.context().is_stranded();
+    let failed = native.client().fatal_error().is_some();
     if failed {
         native.context().fatal.store(true, Ordering::Release);
     }
@@ -392,9 +391,7 @@ fn native(
     state: &Arc<KafkaState>,
 ) -> Result<Arc<Native>, OptionsError> {
     let mut config = client_config(settings, batch_bytes, alone)?;
-    if !settings.sink.librdkafka.contains_key("statistics.interval.ms") {
-        config.set("statistics.interval.ms", STATISTICS_MS);
-    }
+    config.set("statistics.interval.ms", STATISTICS_MS);
     let context = Context {
         mailboxes: Arc::clone(mailboxes),
         state: Arc::clone(state),
@@ -402,12 +399,20 @@ fn native(
         alone,
         bearer: settings.credentials.bearer().clone(),
         armed: Armed::default(),
-        without_brokers: AtomicU32::new(0),
+        servers: settings.sink.bootstrap_servers.join(","),
+        sight: Sight::default(),
         has_id: AtomicBool::new(false),
     };
     let native = Arc::new(Native::from_config_and_context(&config, context)?);
     arm(&native);
     Ok(native)
+}
+
+/// Gives it a newer token, and brokers if it has lost them.
+fn tend(native: &Native) {
+    arm(native);
+    let context = native.context();
+    context.sight.restore(native.client(), &context.servers);
 }
 
 /// Gives it a newer token, if there is one.

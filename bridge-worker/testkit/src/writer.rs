@@ -4,9 +4,10 @@ use crate::kafka::client;
 use crate::publisher::{Report, Schedule, new_run};
 use crate::stamp::{MessageId, Stamp};
 use crate::wait::{holds_within, wait_until};
-use rdkafka::ClientContext;
+use millrace_librdkafka::add_brokers;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientContext, Statistics};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// The size of a record's value.
 const SIZE: usize = 100;
+/// Microseconds: a broker that is away is tried again sooner.
+const AT_REST: i64 = 5_000_000;
 /// Between two looks at what is due.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -46,6 +49,8 @@ struct Counts {
     written: AtomicU64,
     confirmed: AtomicU64,
     failed: AtomicU64,
+    /// The producer knows no broker any more: one that came back from a long pause said that there is none.
+    is_lost: AtomicBool,
 }
 
 impl Writer {
@@ -61,11 +66,13 @@ impl Writer {
             .set("linger.ms", "2")
             // What is written to a Kafka that is away waits for it.
             .set("message.timeout.ms", "0")
+            .set("statistics.interval.ms", "1000")
             .create_with_context(Confirmations(counts.clone()))
             .expect("a producer");
         let run = new_run();
         let writing = Writing {
             run,
+            bootstrap: bootstrap.to_owned(),
             topic: topic.to_owned(),
             partitions,
             keys,
@@ -145,6 +152,7 @@ fn id(run: u32, keys: u32, number: u64) -> MessageId {
 
 struct Writing {
     run: u32,
+    bootstrap: String,
     topic: String,
     partitions: u32,
     keys: u32,
@@ -163,10 +171,21 @@ impl Writing {
                 written += 1;
             }
             self.counts.written.store(written, Ordering::Relaxed);
+            self.look_for_brokers();
             thread::sleep(TICK);
         }
         // The caller waits for it to be confirmed.
-        self.producer.flush(Duration::from_secs(60)).ok();
+        let until = Instant::now() + Duration::from_secs(60);
+        while self.producer.in_flight_count() > 0 && Instant::now() < until {
+            self.look_for_brokers();
+            self.producer.flush(Duration::from_secs(1)).ok();
+        }
+    }
+
+    fn look_for_brokers(&self) {
+        if self.counts.is_lost.swap(false, Ordering::Relaxed) {
+            add_brokers(self.producer.client(), &self.bootstrap).expect("the brokers of before");
+        }
     }
 
     /// False when there is no room for it now.
@@ -190,7 +209,13 @@ impl Writing {
 /// Counts what Kafka says of records.
 struct Confirmations(Arc<Counts>);
 
-impl ClientContext for Confirmations {}
+impl ClientContext for Confirmations {
+    fn stats(&self, statistics: Statistics) {
+        let mut brokers = statistics.brokers.values();
+        let is_tried = brokers.any(|broker| broker.state != "DOWN" || broker.stateage < AT_REST);
+        self.0.is_lost.store(!is_tried, Ordering::Relaxed);
+    }
+}
 
 impl ProducerContext for Confirmations {
     type DeliveryOpaque = ();

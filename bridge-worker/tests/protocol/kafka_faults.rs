@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Api, Code, MockKafka, QUIET, Running, message, repeat, route, session};
+use crate::harness::{Api, Code, DEADLINE, MockKafka, QUIET, Running, message, repeat, route, session};
 use millrace_contract::status::{Phase, Reason};
 use millrace_contract::{Document, ErrorAction};
 use millrace_testkit::wire::Publish;
-use millrace_testkit::{Connection, ScriptedBroker, now_micros};
+use millrace_testkit::{Connection, ScriptedBroker, now_micros, wait_until};
 use sha2::{Digest, Sha256};
 
 const TAKEN: Code = Code::RD_KAFKA_RESP_ERR_NO_ERROR;
@@ -480,16 +480,13 @@ fn kafka_away_is_said_and_ends_with_its_return() {
 fn a_partition_that_accepts_nothing_is_named() {
     let (broker, kafka) = parts();
     kafka.hold_topic("out.a");
-    let mut document = route(&broker, kafka.bootstrap());
-    document
-        .settings
-        .sink
-        .librdkafka
-        .insert("statistics.interval.ms".into(), "100".into());
-    let worker = Running::start(document);
+    let worker = Running::start(route(&broker, kafka.bootstrap()));
     let mut connection = session(&broker, false);
     connection.publish(message("a", 1, "x"));
-    let problem = worker.wait_for_problem(Reason::PartitionStalled);
+    // Six statistics, two seconds apart.
+    let problem = || worker.problem(Reason::PartitionStalled);
+    wait_until(3 * DEADLINE, "the partition to be named", || problem().is_some());
+    let problem = problem().unwrap_or_default();
     assert!(
         problem.contains("out.a[0]") && problem.contains("no leader"),
         "{problem}"
