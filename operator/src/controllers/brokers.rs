@@ -35,7 +35,12 @@ pub(super) async fn reconcile(broker: Arc<MqttBroker>, context: &Context) -> Res
             let seen = context
                 .observed
                 .family(&Owner::of(names::kind::BROKER, broker.as_ref()));
-            let needless = workers == Workers::Connected;
+            // Workers that are connected, perhaps to what the broker was before, do not say what it can do.
+            let status = broker.status.as_ref();
+            let is_known = status.is_some_and(|status| {
+                status.observed_generation == broker.metadata.generation && status.capabilities.is_some()
+            });
+            let needless = is_known && workers == Workers::Connected;
             Ok(endpoint::ask(
                 &family,
                 &request,

@@ -31,7 +31,9 @@ pub(super) async fn ask(
     context: &Context,
 ) -> Result<Standing, Error> {
     let json = serde_json::to_string(request).unwrap_or_default();
-    let key = names::hash(format!("{json}{}", context.settings.worker_image).as_bytes());
+    // Names of pods have room for the beginning of an owner's name.
+    let asks = format!("{}{json}{}", family.owner.name, context.settings.worker_image);
+    let key = names::hash(asks.as_bytes());
     let standing = probe::standing(seen, &key, Timestamp::now());
     let mut kept = probe::kept(seen, &key);
     if let Standing::Due { attempt, .. } = &standing

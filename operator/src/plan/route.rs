@@ -308,9 +308,11 @@ fn check_group(inputs: &Inputs) -> Result<(), Rejection> {
 
 /// Workers take another ordering over while they run, so nothing tries it before: what the broker was found to be like has to do.
 fn check_sharing(route: &TopicRoute, broker: &MqttBroker) -> Result<(), Rejection> {
-    let status = broker.status.as_ref();
-    let newest = status.filter(|status| status.observed_generation == broker.metadata.generation);
-    let capabilities = newest.and_then(|status| status.capabilities.as_ref());
+    // Also of the generation before: what that found is not said any more once the broker has been looked at anew.
+    let capabilities = broker
+        .status
+        .as_ref()
+        .and_then(|status| status.capabilities.as_ref());
     let cannot = broker.spec.shared_subscriptions == SharedSubscriptions::Auto
         && capabilities.is_some_and(|found| found.shared_subscriptions == Some(false));
     match &route.spec.from.mqtt {
