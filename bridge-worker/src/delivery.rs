@@ -46,6 +46,8 @@ use shared::{Command, Orders, Shared};
 
 /// Bytes that records between Kafka and the broker may take.
 const BUDGET: usize = 16 * 1024 * 1024;
+/// How long Kafka may answer nothing before another client asks.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// One running route from Kafka to MQTT. Dropping it gives up what is under way; [`Delivery::stop`] and
 /// [`Delivery::wait`] do not.
@@ -430,6 +432,8 @@ struct Beginner {
     consumer: BaseConsumer<Reporting>,
     /// The revision of the credentials that it was made with.
     entry: u64,
+    /// When it was made, or Kafka answered it last.
+    heard: Instant,
 }
 
 impl Beginner {
@@ -438,7 +442,11 @@ impl Beginner {
         config.set("statistics.interval.ms", "0");
         let context = Reporting(Arc::clone(&group.shared.kafka));
         let consumer = config.create_with_context(context)?;
-        Ok(Self { consumer, entry })
+        Ok(Self {
+            consumer,
+            entry,
+            heard: Instant::now(),
+        })
     }
 }
 
@@ -483,8 +491,11 @@ fn begin(
                 };
                 if reason != Reason::KafkaUnreachable {
                     shared.kafka.answered();
-                } else if let Ok(new) = Beginner::new(config, group) {
-                    // The one before may have lost sight of the cluster.
+                    beginner.heard = Instant::now();
+                } else if beginner.heard.elapsed() >= SILENCE
+                    && let Ok(new) = Beginner::new(config, group)
+                {
+                    // It may have lost sight of the cluster.
                     beginner = new;
                 }
                 shared.view().cannot_read("start", reason, message);
